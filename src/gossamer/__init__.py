@@ -1,0 +1,1 @@
+"""Gossamer: sparsity for PyTorch that pays."""
