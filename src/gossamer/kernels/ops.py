@@ -1,0 +1,243 @@
+"""The sparse products as registered operators: eager, autograd to any order, torch.compile and torch.export.
+
+Shapes: F = features in, O = features out, B = batch, K = active weights. Batch is the last axis: [features, batch].
+Every operator takes the topology as five index tensors: row_pointers [O + 1], column_indices [K] (CSR) and
+column_pointers [F + 1], row_indices [K], permutation [K] (its transpose, see `topology.Transpose`).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gossamer.kernels import cpu, fallback
+from gossamer.kernels.simd import CHUNK_BYTES
+
+_INDEX = "Tensor row_pointers, Tensor column_indices, Tensor column_pointers, Tensor row_indices, Tensor permutation"
+_SCHEMAS = {
+    "sparse_linear": f"(Tensor x, Tensor values, Tensor? bias, {_INDEX}) -> Tensor",
+    "sparse_linear_backward": f"(Tensor grad, Tensor x, Tensor values, {_INDEX}) -> (Tensor, Tensor)",
+    "sparse_linear_grad_input": f"(Tensor grad, Tensor values, {_INDEX}) -> Tensor",
+    "sparse_linear_grad_values": f"(Tensor grad, Tensor x, {_INDEX}) -> Tensor",
+}
+Index = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def sparse_linear(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: Index) -> Tensor:
+    """Multiply a sparse weight with a feature-major batch and add the bias: y = W x + b.
+
+    Args:
+        x_FB: shape [F, B], float32 or float64; float16 and bfloat16 are computed in float32.
+        values: the active weights in the order of the rows, shape [K], dtype of x.
+        bias: shape [O], or None.
+        index: row_pointers, column_indices, column_pointers, row_indices, permutation.
+
+    Returns:
+        Shape [O, B], contiguous, dtype of x.
+
+    Raises:
+        ValueError: dtypes differ, or a shape does not fit the topology.
+
+    Cost: 2 K B floating-point operations forward, 4 K B backward; no temporary beside the results.
+    """
+    _check(x_FB, values, index)
+    result: Tensor = torch.ops.gossamer.sparse_linear(x_FB, values, bias, *index)
+    return result
+
+
+def _check(x_FB: Tensor, values: Tensor, index: Index) -> None:
+    features = index[2].numel() - 1
+    if x_FB.dim() != 2 or x_FB.shape[0] != features:
+        raise ValueError(f"input has shape {tuple(x_FB.shape)}, the weight takes [{features}, batch]")
+    if values.shape != index[1].shape:
+        raise ValueError(
+            f"{values.numel()} values for a topology of {index[1].numel()} active weights; they must agree"
+        )
+    if x_FB.dtype != values.dtype:
+        raise ValueError(f"input is {x_FB.dtype} but the weight is {values.dtype}; convert one, or use torch.autocast")
+
+
+def _forward_cpu(x: Tensor, values: Tensor, bias: Tensor | None, *index: Tensor) -> Tensor:
+    if _is_narrow(x):
+        wide_bias = None if bias is None else bias.float()
+        return _forward_cpu(x.float(), values.float(), wide_bias, *index).to(x.dtype)
+    return _multiply(index[0], index[1], values, bias, x)
+
+
+def _grad_input_cpu(grad: Tensor, values: Tensor, *index: Tensor) -> Tensor:
+    if _is_narrow(grad):
+        return _grad_input_cpu(grad.float(), values.float(), *index).to(grad.dtype)
+    return _multiply(index[2], index[3], values[index[4]], None, grad)
+
+
+def _multiply(pointers: Tensor, indices: Tensor, values: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    rows = pointers.numel() - 1
+    bias = x.new_zeros(rows) if bias is None else bias
+    result = x.new_empty(rows, x.shape[1])
+    cpu.multiply_add_bias(*_arrays(pointers, indices, values, bias, x, result), *_tiling(x))
+    return result
+
+
+def _grad_values_cpu(grad: Tensor, x: Tensor, *index: Tensor) -> Tensor:
+    if _is_narrow(grad):
+        return _grad_values_cpu(grad.float(), x.float(), *index).to(grad.dtype)
+    grad_values = _room(x, index[1].numel())
+    cpu.sample(*_arrays(index[0], index[1], grad, x, grad_values), *_tiling(x))
+    return grad_values
+
+
+def _backward_cpu(grad: Tensor, x: Tensor, values: Tensor, *index: Tensor) -> tuple[Tensor, Tensor]:
+    if _is_narrow(grad):
+        wide = _backward_cpu(grad.float(), x.float(), values.float(), *index)
+        return wide[0].to(x.dtype), wide[1].to(values.dtype)
+    grad_x, grad_values = x.new_empty(x.shape), _room(x, values.numel())
+    arrays = _arrays(index[2], index[3], index[4], values, x, grad, grad_x, grad_values)
+    cpu.backward(*arrays, *_tiling(x))
+    return grad_x, grad_values
+
+
+def _room(x: Tensor, count: int) -> Tensor:
+    """A vector that the kernel will fill, which it does only if there is a batch."""
+    return x.new_empty(count) if x.shape[1] else x.new_zeros(count)
+
+
+def _is_narrow(tensor: Tensor) -> bool:
+    return tensor.dtype in (torch.float16, torch.bfloat16)
+
+
+def _arrays(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:
+    return [tensor.detach().contiguous().numpy() for tensor in tensors]
+
+
+def _tiling(x: Tensor) -> tuple[tuple[int, ...], int, int]:
+    width = cpu.tile_width(x.shape[1], x.element_size())
+    return (
+        width,
+        len(width) * CHUNK_BYTES // x.element_size(),
+        min(torch.get_num_threads(), cpu.MOST_THREADS),
+    )
+
+
+def _forward_any(x: Tensor, values: Tensor, bias: Tensor | None, *index: Tensor) -> Tensor:
+    rows, columns = _coordinates(index)
+    result = fallback.multiply(rows, columns, values, x, index[0].numel() - 1)
+    return result if bias is None else result + bias[:, None]
+
+
+def _grad_input_any(grad: Tensor, values: Tensor, *index: Tensor) -> Tensor:
+    rows, columns = _coordinates(index)
+    return fallback.multiply(columns, rows, values, grad, index[2].numel() - 1)
+
+
+def _grad_values_any(grad: Tensor, x: Tensor, *index: Tensor) -> Tensor:
+    return fallback.sample(*_coordinates(index), grad, x)
+
+
+def _backward_any(grad: Tensor, x: Tensor, values: Tensor, *index: Tensor) -> tuple[Tensor, Tensor]:
+    return _grad_input_any(grad, values, *index), _grad_values_any(grad, x, *index)
+
+
+def _coordinates(index: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    columns = index[1].long()
+    return torch.repeat_interleave(index[0].diff().long(), output_size=columns.numel()), columns
+
+
+# Derivatives. All four products are linear in each argument, so each one's derivative is made of the others and
+# any order of differentiation is covered.
+
+
+def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, values, bias, *index = inputs
+    ctx.has_bias = bias is not None
+    ctx.save_for_backward(x, values, *index)
+
+
+def _forward_derivative(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, values, *index = ctx.saved_tensors
+    ops = torch.ops.gossamer
+    needs_x, needs_values, needs_bias = ctx.needs_input_grad[:3]
+    grad_x = grad_values = None
+    if needs_x and needs_values:
+        grad_x, grad_values = ops.sparse_linear_backward(grad, x, values, *index)
+    elif needs_x:
+        grad_x = ops.sparse_linear_grad_input(grad, values, *index)
+    elif needs_values:
+        grad_values = ops.sparse_linear_grad_values(grad, x, *index)
+    grad_bias = grad.sum(1) if ctx.has_bias and needs_bias else None
+    return grad_x, grad_values, grad_bias, *(None,) * 5
+
+
+def _save_all(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward_derivative(ctx: Any, to_x: Tensor, to_values: Tensor) -> tuple[Tensor | None, ...]:
+    grad, x, values, *index = ctx.saved_tensors
+    ops = torch.ops.gossamer
+    d_grad = ops.sparse_linear(to_x, values, None, *index) + ops.sparse_linear(x, to_values, None, *index)
+    d_x = ops.sparse_linear_grad_input(grad, to_values, *index)
+    d_values = ops.sparse_linear_grad_values(grad, to_x, *index)
+    return d_grad, d_x, d_values, *(None,) * 5
+
+
+def _grad_input_derivative(ctx: Any, to_x: Tensor) -> tuple[Tensor | None, ...]:
+    grad, values, *index = ctx.saved_tensors
+    ops = torch.ops.gossamer
+    d_values = ops.sparse_linear_grad_values(grad, to_x, *index)
+    return ops.sparse_linear(to_x, values, None, *index), d_values, *(None,) * 5
+
+
+def _grad_values_derivative(ctx: Any, to_values: Tensor) -> tuple[Tensor | None, ...]:
+    grad, x, *index = ctx.saved_tensors
+    ops = torch.ops.gossamer
+    d_grad = ops.sparse_linear(x, to_values, None, *index)
+    return d_grad, ops.sparse_linear_grad_input(grad, to_values, *index), *(None,) * 5
+
+
+def _forward_fake(x: Tensor, values: Tensor, bias: Tensor | None, *index: Tensor) -> Tensor:
+    return x.new_empty(index[0].shape[0] - 1, x.shape[1])
+
+
+def _backward_fake(grad: Tensor, x: Tensor, values: Tensor, *index: Tensor) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), values.new_empty(values.shape)
+
+
+def _grad_input_fake(grad: Tensor, values: Tensor, *index: Tensor) -> Tensor:
+    return grad.new_empty(index[2].shape[0] - 1, grad.shape[1])
+
+
+def _grad_values_fake(grad: Tensor, x: Tensor, *index: Tensor) -> Tensor:
+    return x.new_empty(index[1].shape[0])
+
+
+def _register(
+    name: str,
+    on_cpu: Callable[..., Any],
+    anywhere: Callable[..., Any],
+    fake: Callable[..., Any],
+    derivative: Callable[..., Any],
+    save: Callable[..., Any],
+) -> None:
+    full = f"gossamer::{name}"
+    torch.library.define(full, _SCHEMAS[name])
+    torch.library.impl(full, "CPU", on_cpu)
+    torch.library.impl(full, "CUDA", anywhere)
+    torch.library.register_fake(full, fake)
+    torch.library.register_autograd(full, derivative, setup_context=save)
+
+
+_register("sparse_linear", _forward_cpu, _forward_any, _forward_fake, _forward_derivative, _save_forward)
+_register("sparse_linear_backward", _backward_cpu, _backward_any, _backward_fake, _backward_derivative, _save_all)
+_register(
+    "sparse_linear_grad_input", _grad_input_cpu, _grad_input_any, _grad_input_fake, _grad_input_derivative, _save_all
+)
+_register(
+    "sparse_linear_grad_values",
+    _grad_values_cpu,
+    _grad_values_any,
+    _grad_values_fake,
+    _grad_values_derivative,
+    _save_all,
+)

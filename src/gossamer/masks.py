@@ -1,0 +1,78 @@
+"""Boolean masks, True = active, and the one way in which entries are selected."""
+
+import torch
+from torch import Tensor
+
+
+def keep_largest(scores: Tensor, count: int, *, competes: Tensor | None = None) -> Tensor:
+    """Mark the `count` largest scores; equal scores are taken in order of their place.
+
+    Args:
+        scores: any shape [*], larger = keep, no NaN.
+        count: how many to mark, 0 <= count <= number of competitors.
+        competes: bool, shape [*]; entries that may be marked. Default: all.
+
+    Returns:
+        Mask, bool, shape [*], with exactly `count` entries True.
+
+    Raises:
+        ValueError: a score is NaN, or fewer than `count` entries compete.
+
+    Cost: O(n) selection, no full sort.
+
+    Example:
+        >>> keep_largest(torch.tensor([1.0, 3.0, 3.0, 3.0]), 2)
+        tensor([False,  True,  True, False])
+    """
+    flat = scores.detach().flatten()
+    places = None if competes is None else competes.flatten().nonzero().flatten()
+    ranked = flat if places is None else flat[places]
+    if not 0 <= count <= ranked.numel():
+        raise ValueError(f"cannot keep {count} of {ranked.numel()} competing entries; ask for fewer")
+    if ranked.is_floating_point() and bool(ranked.isnan().any()):
+        raise ValueError(f"{int(ranked.isnan().sum())} scores are NaN; scores must be numbers, check data and loss")
+    chosen = largest(ranked, count)
+    mask = torch.zeros_like(flat, dtype=torch.bool)
+    mask[chosen if places is None else places[chosen]] = True
+    return mask.view(scores.shape)
+
+
+def largest(scores: Tensor, count: int) -> Tensor:
+    """Return the places of the `count` largest of a vector in ascending order; ties go to the lower place.
+
+    Args:
+        scores: shape [n], no NaN.
+        count: 0 <= count <= n.
+
+    Returns:
+        Places, shape [count], int64, ascending.
+
+    Cost: O(n) selection, no full sort.
+
+    Example:
+        >>> largest(torch.tensor([5.0, 1.0, 5.0, 5.0]), 2)
+        tensor([0, 2])
+    """
+    if count == 0:
+        return torch.empty(0, dtype=torch.int64, device=scores.device)
+    threshold = scores.kthvalue(scores.numel() - count + 1).values
+    above = scores > threshold
+    # Exactly `count` in all: every entry above the threshold, then the first ones that equal it.
+    equal = (scores == threshold).nonzero().flatten()[: count - int(above.sum())]
+    above[equal] = True
+    return above.nonzero().flatten()
+
+
+def overlap(mask: Tensor, other: Tensor) -> int:
+    """Return how many entries are active in both masks.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    Example:
+        >>> overlap(torch.tensor([True, True, False]), torch.tensor([True, False, False]))
+        1
+    """
+    if mask.shape != other.shape:
+        raise ValueError(f"masks have shapes {tuple(mask.shape)} and {tuple(other.shape)}; compare masks of one weight")
+    return int((mask & other).sum())

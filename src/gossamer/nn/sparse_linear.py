@@ -1,0 +1,264 @@
+"""A linear layer whose weight is truly sparse: values and topology, nothing else."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from gossamer import counts, topology
+from gossamer.kernels import ops
+from gossamer.topology import Topology, Transpose
+
+_SAVED = ("row_pointers", "column_indices")
+_DERIVED = ("column_pointers", "row_indices", "permutation")
+
+
+class SparseLinear(nn.Module):
+    """Apply y = x W^T + b with a weight of which only the active entries exist, at a random topology.
+
+    `values` is one plain parameter of shape [num_active], so optimizers, clipping, averaging, saving and
+    compiling treat it as any other; the topology is kept in integer buffers. Inside, the batch is the fast axis: the
+    result is a transposed view, element-wise layers keep its strides, and the next sparse layer finds its input in
+    place.
+
+    Args:
+        in_features: size of the last axis of the input, >= 0.
+        out_features: size of the last axis of the output, >= 0.
+        sparsity: fraction of the weights that do not exist, in [0, 1); the count is exact, see `counts.num_active`.
+        bias: whether to add a learned bias, shape [out_features], zero at first.
+        generator: source of randomness for the topology and the first values, on the CPU.
+        dtype: dtype of values and bias; default: torch's default.
+
+    Input: [*, in_features], the dtype of the values (or any under autocast, where the product is float32).
+    Output: [*, out_features].
+
+    Attributes:
+        values: the active weights, row by row, columns ascending, shape [num_active].
+        row_pointers, column_indices: the topology in CSR, saved with the state.
+        column_pointers, row_indices, permutation: its transpose, made again on loading.
+
+    Raises:
+        ValueError: a size is negative, or sparsity lies outside [0, 1).
+
+    Example:
+        >>> layer = SparseLinear(784, 100, sparsity=0.9, generator=torch.Generator().manual_seed(0))
+        >>> layer.values.shape, layer(torch.zeros(32, 784)).shape
+        (torch.Size([7840]), torch.Size([32, 100]))
+
+    Source:
+        Topology: Erdos-Renyi with an exact count, Mocanu et al. 2018, arXiv:1707.04780.
+        First values: He et al. 2015, arXiv:1502.01852, uniform in +-sqrt(6 / fan_in).
+        Differs: fan_in is the number of active inputs of each output, not in_features; with in_features the signal
+        shrinks by the root of the density in each layer.
+
+    Cost: memory O(num_active + in_features + out_features), 2 num_active flops per sample forward and 4 backward.
+    """
+
+    values: nn.Parameter
+    bias: nn.Parameter | None
+    row_pointers: Tensor
+    column_indices: Tensor
+    column_pointers: Tensor
+    row_indices: Tensor
+    permutation: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        sparsity: float,
+        bias: bool = True,
+        generator: torch.Generator,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        shape = (out_features, in_features)
+        active = counts.num_active(out_features * in_features, sparsity)
+        places = topology.erdos_renyi(shape, active, generator=generator)
+        values = fan_in_uniform(topology.row_indices(places), places.row_pointers.diff(), generator=generator)
+        dtype = torch.get_default_dtype() if dtype is None else dtype
+        self._build(places, values.to(dtype), torch.zeros(out_features, dtype=dtype) if bias else None)
+
+    @classmethod
+    def from_topology(cls, places: Topology, values: Tensor, bias: Tensor | None = None) -> Self:
+        """Make a layer of given places and values.
+
+        Args:
+            places: which weights exist; shape (out_features, in_features).
+            values: the active weights in the order of the topology, shape [num_active].
+            bias: shape [out_features], or None.
+
+        Raises:
+            ValueError: the arrays of the topology are inconsistent, or a shape does not fit it.
+        """
+        topology.check_topology(places)
+        if values.shape != (places.num_active,):
+            raise ValueError(f"values have shape {tuple(values.shape)}, the topology needs ({places.num_active},)")
+        if bias is not None and bias.shape != (places.shape[0],):
+            raise ValueError(f"bias has shape {tuple(bias.shape)}, the layer needs ({places.shape[0]},)")
+        layer = cls.__new__(cls)
+        nn.Module.__init__(layer)
+        layer._build(places, values.detach().clone(), None if bias is None else bias.detach().clone())
+        return layer
+
+    @classmethod
+    def from_dense(cls, linear: nn.Linear, *, mask: Tensor | None = None) -> Self:
+        """Make the truly sparse layer that computes what `linear` computes.
+
+        Args:
+            linear: dense layer; it is left as it is.
+            mask: bool, shape [out_features, in_features], the entries to keep, zeros among them too. Default: the
+                entries that are not zero.
+
+        Raises:
+            ValueError: the mask has another shape.
+
+        Example:
+            >>> linear = nn.Linear(3, 2)
+            >>> SparseLinear.from_dense(linear).num_active
+            6
+        """
+        weight = linear.weight.detach()
+        if mask is not None and mask.shape != weight.shape:
+            raise ValueError(f"mask has shape {tuple(mask.shape)}, the weight {tuple(weight.shape)}; they must agree")
+        places = topology.from_mask(weight if mask is None else mask)
+        values = weight.flatten()[topology.linear_indices(places)]
+        layer = cls.from_topology(places, values, linear.bias)
+        layer.values.requires_grad_(linear.weight.requires_grad)
+        if layer.bias is not None and linear.bias is not None:
+            layer.bias.requires_grad_(linear.bias.requires_grad)
+        return layer.train(linear.training)
+
+    def to_dense(self) -> nn.Linear:
+        """Return the dense layer that computes the same, zeros where no weight exists."""
+        weight = self.values.new_zeros(self.out_features * self.in_features)
+        weight[topology.linear_indices(self.topology)] = self.values.detach()
+        linear = nn.utils.skip_init(nn.Linear, self.in_features, self.out_features, bias=self.bias is not None)
+        linear.weight = nn.Parameter(weight.view(self.out_features, self.in_features), self.values.requires_grad)
+        if self.bias is not None:
+            linear.bias = nn.Parameter(self.bias.detach().clone(), self.bias.requires_grad)
+        dense: nn.Linear = linear.train(self.training)
+        return dense
+
+    @property
+    def topology(self) -> Topology:
+        """Which weights exist."""
+        return Topology((self.out_features, self.in_features), self.row_pointers, self.column_indices)
+
+    @property
+    def num_active(self) -> int:
+        """Number of weights that exist, biases not counted."""
+        return self.values.numel()
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of the weights that do not exist."""
+        return counts.sparsity_of(self.num_active, self.out_features * self.in_features)
+
+    def replace_(self, places: Topology, values: Tensor) -> None:
+        """Give the layer other active weights, in place: the parameter stays the same object.
+
+        Args:
+            places: which weights exist from now on, same shape as before.
+            values: their values, shape [num_active].
+        """
+        # .data keeps the parameter that optimizers and wrappers hold while its length may change.
+        self.values.data = values.to(self.values.dtype)
+        self._set_topology(places)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Apply the layer; see the class for shapes."""
+        if inputs.shape[-1:] != (self.in_features,):
+            raise ValueError(
+                f"input has shape {tuple(inputs.shape)}; its last axis must be in_features = {self.in_features}"
+            )
+        if torch.is_autocast_enabled(inputs.device.type):
+            inputs = inputs.to(self.values.dtype)
+        # Feature-major inside: a copy at the entrance of a network, a view between sparse layers.
+        x_FB = inputs.reshape(math.prod(inputs.shape[:-1]), self.in_features).t().contiguous()
+        y_OB = ops.sparse_linear(x_FB, self.values, self.bias, self._index())
+        return y_OB.t().reshape(*inputs.shape[:-1], self.out_features)
+
+    def extra_repr(self) -> str:
+        """Show sizes and sparsity."""
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
+            f"num_active={self.num_active}, sparsity={self.sparsity:.4g}"
+        )
+
+    def _build(self, places: Topology, values: Tensor, bias: Tensor | None) -> None:
+        self.out_features, self.in_features = places.shape
+        self.values = nn.Parameter(values, requires_grad=values.is_floating_point())
+        self.register_parameter("bias", None if bias is None else nn.Parameter(bias))
+        for name in _SAVED:
+            self.register_buffer(name, None)
+        for name in _DERIVED:
+            self.register_buffer(name, None, persistent=False)
+        self._set_topology(places)
+
+    def _set_topology(self, places: Topology) -> None:
+        self.row_pointers, self.column_indices = places.row_pointers, places.column_indices
+        self._set_transpose(topology.transpose(places))
+
+    def _set_transpose(self, transposed: Transpose) -> None:
+        self.column_pointers, self.row_indices, self.permutation = transposed
+
+    def _index(self) -> ops.Index:
+        return self.row_pointers, self.column_indices, self.column_pointers, self.row_indices, self.permutation
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        # A state may hold another topology, and so another number of values, than this layer was born with.
+        if all(prefix + name in state_dict for name in (*_SAVED, "values")):
+            problem = self._make_room(*(state_dict[prefix + name] for name in (*_SAVED, "values")))
+            if problem:
+                error_msgs.append(f"{prefix}values: {problem}")
+                return
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        if not self.row_pointers.is_meta:
+            self._set_transpose(topology.transpose(self.topology))
+
+    def _make_room(self, row_pointers: Tensor, column_indices: Tensor, values: Tensor) -> str | None:
+        """Check an incoming topology and size this layer's tensors for it; return what is wrong, if anything."""
+        try:
+            topology.check_topology(Topology((self.out_features, self.in_features), row_pointers, column_indices))
+        except ValueError as error:
+            return str(error)
+        if values.shape != column_indices.shape:
+            return f"{values.numel()} values for {column_indices.numel()} active weights"
+        if values.shape != self.values.shape:
+            self.values.data = self.values.new_empty(values.shape)
+            self.column_indices = self.column_indices.new_empty(values.shape)
+        return None
+
+
+def fan_in_uniform(rows: Tensor, fan_in: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Draw first values for active weights: uniform in +-sqrt(6 / number of active inputs of its output).
+
+    Args:
+        rows: the output that each weight leads to, shape [n], int64.
+        fan_in: number of active inputs of each output, shape [out_features].
+        generator: source of randomness, on the CPU.
+
+    Returns:
+        Shape [n], float32.
+
+    Source:
+        He, Zhang, Ren, Sun. Delving deep into rectifiers. ICCV 2015, arXiv:1502.01852, with the live fan-in.
+    """
+    bound = (6.0 / fan_in.clamp(min=1).double()).sqrt()[rows]
+    unit = torch.rand(rows.numel(), generator=generator, dtype=torch.float64).to(rows.device)
+    return ((2.0 * unit - 1.0) * bound).float() if rows.numel() else torch.empty(0, device=rows.device)
