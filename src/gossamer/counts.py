@@ -116,3 +116,13 @@ def split(total: int, shares: list[float], limits: list[int]) -> list[int]:
                 parts[i] += step
                 missing -= step
     return parts
+
+
+def nearest(value: float, limit: int) -> int:
+    """Return the integer nearest to a real-valued count, within [0, limit].
+
+    Example:
+        >>> nearest(13 * (784 + 1000), 784_000), nearest(13_130.0, 10_000)
+        (23192, 10000)
+    """
+    return min(limit, max(0, round(value)))

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from gossamer import sampling
+
 
 def keep_largest(scores: Tensor, count: int, *, competes: Tensor | None = None) -> Tensor:
     """Mark the `count` largest scores; equal scores are taken in order of their place.
@@ -76,3 +78,41 @@ def overlap(mask: Tensor, other: Tensor) -> int:
     if mask.shape != other.shape:
         raise ValueError(f"masks have shapes {tuple(mask.shape)} and {tuple(other.shape)}; compare masks of one weight")
     return int((mask & other).sum())
+
+
+def draw(shape: tuple[int, ...], num_active: int, *, generator: torch.Generator) -> Tensor:
+    """Draw a mask with exactly `num_active` entries True, every such mask equally likely.
+
+    Args:
+        shape: of the mask.
+        num_active: how many entries are True, at most as many as there are.
+        generator: source of randomness, on the CPU.
+
+    Raises:
+        ValueError: more active entries than entries.
+
+    Example:
+        >>> int(draw((4, 5), 7, generator=torch.Generator()).sum())
+        7
+    """
+    mask = torch.zeros(shape, dtype=torch.bool)
+    mask.view(-1)[sampling.distinct(mask.numel(), num_active, generator=generator)] = True
+    return mask
+
+
+def fan_in_scale(mask: Tensor) -> Tensor:
+    """Return sqrt(fan-in / live fan-in) of each output: what keeps the scale of the signal when weights are removed.
+
+    Args:
+        mask: bool, shape [out, in, ...].
+
+    Returns:
+        Shape [out, 1, ...], float64; 1 for an output with no live input.
+
+    Example:
+        >>> fan_in_scale(torch.tensor([[True, False, False, False]]))
+        tensor([[2.]], dtype=torch.float64)
+    """
+    live = mask.flatten(1).sum(1)
+    scale = (mask.flatten(1).shape[1] / live.clamp(min=1).double()).sqrt()
+    return torch.where(live > 0, scale, 1.0).view(-1, *[1] * (mask.dim() - 1))

@@ -1,6 +1,7 @@
-"""Layers whose weight is truly sparse, and activations for sparse networks."""
+"""Layers whose weight is truly sparse, activations for sparse networks, and conversion of whole models."""
 
 from gossamer.nn.all_relu import AllReLU
+from gossamer.nn.convert import sparsify, to_dense, to_sparse
 from gossamer.nn.sparse_linear import SparseLinear
 
-__all__ = ["AllReLU", "SparseLinear"]
+__all__ = ["AllReLU", "SparseLinear", "sparsify", "to_dense", "to_sparse"]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer import counts, topology
+from gossamer.growth import fan_in_uniform
 from gossamer.kernels import ops
 from gossamer.topology import Topology, Transpose
 
@@ -165,8 +166,7 @@ class SparseLinear(nn.Module):
             places: which weights exist from now on, same shape as before.
             values: their values, shape [num_active].
         """
-        # .data keeps the parameter that optimizers and wrappers hold while its length may change.
-        self.values.data = values.to(self.values.dtype)
+        _set_data_(self.values, values.to(self.values.dtype))
         self._set_topology(places)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -240,25 +240,15 @@ class SparseLinear(nn.Module):
         if values.shape != column_indices.shape:
             return f"{values.numel()} values for {column_indices.numel()} active weights"
         if values.shape != self.values.shape:
-            self.values.data = self.values.new_empty(values.shape)
+            _set_data_(self.values, self.values.detach().new_empty(values.shape))
             self.column_indices = self.column_indices.new_empty(values.shape)
         return None
 
 
-def fan_in_uniform(rows: Tensor, fan_in: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Draw first values for active weights: uniform in +-sqrt(6 / number of active inputs of its output).
-
-    Args:
-        rows: the output that each weight leads to, shape [n], int64.
-        fan_in: number of active inputs of each output, shape [out_features].
-        generator: source of randomness, on the CPU.
-
-    Returns:
-        Shape [n], float32.
-
-    Source:
-        He, Zhang, Ren, Sun. Delving deep into rectifiers. ICCV 2015, arXiv:1502.01852, with the live fan-in.
-    """
-    bound = (6.0 / fan_in.clamp(min=1).double()).sqrt()[rows]
-    unit = torch.rand(rows.numel(), generator=generator, dtype=torch.float64).to(rows.device)
-    return ((2.0 * unit - 1.0) * bound).float() if rows.numel() else torch.empty(0, device=rows.device)
+def _set_data_(parameter: nn.Parameter, data: Tensor) -> None:
+    """Give a parameter other data, of another length maybe, while it stays the object that optimizers hold."""
+    if data.shape != parameter.shape:
+        # Autograd remembers the old shape as long as any graph is alive, and forgets it when the dtype changes.
+        other = torch.float32 if parameter.dtype == torch.float64 else torch.float64
+        parameter.data = data.new_empty(0, dtype=other)
+    parameter.data = data

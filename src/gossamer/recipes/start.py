@@ -1,0 +1,48 @@
+"""How a recipe finds the weights of a model and where they start."""
+
+import torch
+from torch import nn
+
+from gossamer import budgets, masks
+from gossamer.weights import MaskedWeight, SparseWeight, prunable
+
+Weights = list[MaskedWeight | SparseWeight]
+
+
+def sparse_start(
+    model: nn.Module,
+    *,
+    sparsity: float | None,
+    budget: budgets.Budget,
+    generator: torch.Generator,
+    rescale: bool = True,
+) -> Weights:
+    """Return the prunable weights, dense ones masked at random down to the asked sparsity.
+
+    Args:
+        model: dense, truly sparse or mixed.
+        sparsity: fraction of the dense weights to remove, in [0, 1). None for a model that is truly sparse already.
+        budget: splits what is kept over the dense weights.
+        generator: source of randomness, on the CPU.
+        rescale: whether to multiply each output's surviving weights by sqrt(fan-in / live fan-in), which keeps the
+            scale of the signal that the dense first values had.
+
+    Raises:
+        ValueError: dense weights and no sparsity, or a sparsity and no dense weight.
+    """
+    weights = prunable(model)
+    dense = [weight for weight in weights if isinstance(weight, MaskedWeight)]
+    if dense and sparsity is None:
+        raise ValueError(f"{dense[0].name} is dense; say how sparse to make it, such as sparsity=0.95")
+    if sparsity is not None and not dense:
+        raise ValueError(
+            f"sparsity={sparsity} has no effect: every weight is truly sparse already; leave it out, "
+            "or give it where the model is made"
+        )
+    if sparsity is not None:
+        kept = budget({weight.name: weight.shape for weight in dense}, sparsity=sparsity)
+        for weight in dense:
+            weight.set_mask_(masks.draw(weight.shape, kept[weight.name], generator=generator))
+            if rescale:
+                weight.parameter.data.mul_(masks.fan_in_scale(weight.mask).to(weight.parameter.dtype))
+    return weights

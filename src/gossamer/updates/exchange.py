@@ -1,0 +1,97 @@
+"""Drop some active weights and grow as many absent ones: one step of dynamic sparse training."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gossamer import counts
+from gossamer.masks import keep_largest
+from gossamer.schedules import Schedule
+from gossamer.updates.change import Change
+from gossamer.weights import Weight, num_open
+
+Grow = Callable[[Weight, Tensor, int, torch.Generator], Tensor]
+FirstValues = Callable[[Weight, Tensor, Tensor, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """Drop and grow the same number in each weight, so that every weight keeps its count.
+
+    Attributes:
+        drop: criterion of the active values; the smallest scores are dropped.
+        grow: (weight, kept indices, count, generator) -> indices to activate.
+        drop_fraction: schedule of the fraction of the active weights that is exchanged, values in [0, 1].
+        update_every: steps between two updates, >= 1.
+        stop_step: the last update comes before this step.
+        groups: active values -> group of each, shape [n], int64; the fraction is dropped in each group by itself.
+            Default: all compete.
+        first_values: (weight, indices after the update, grown indices, generator) -> values of the grown; default: 0.
+        keep_regrown: whether a weight that is dropped and grown in the same update stays as it was, state and all.
+        uses_gradient: whether `grow` reads the dense gradient.
+    """
+
+    drop: Callable[[Tensor], Tensor]
+    grow: Grow
+    drop_fraction: Schedule
+    update_every: int
+    stop_step: int
+    groups: Callable[[Tensor], Tensor] | None = None
+    first_values: FirstValues | None = None
+    keep_regrown: bool = False
+    uses_gradient: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before training."""
+        counts.check_positive(self.update_every, name="update_every")
+        counts.check_positive(self.stop_step, name="stop_step")
+        counts.check_fraction(self.drop_fraction(0), name="drop_fraction")
+
+    def due(self, step: int) -> bool:
+        """Return whether the update acts after this optimizer step."""
+        return 0 < step < self.stop_step and step % self.update_every == 0
+
+    def apply(
+        self, weight: Weight, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator
+    ) -> Change:
+        """Exchange weights of one tensor; a tensor with no place left to grow stays as it is."""
+        active, indices = weight.num_active, weight.indices()
+        if active == num_open(weight):
+            return Change(weight.name, 0, 0)
+        survives = self._survivors(weight.values(), self.drop_fraction(step))
+        kept = survives.nonzero().flatten()
+        grown = self.grow(weight, indices[kept], active - kept.numel(), generator)
+        if self.keep_regrown:
+            survives |= torch.isin(indices, grown)
+            kept = survives.nonzero().flatten()
+            grown = grown[~torch.isin(grown, indices[kept])]
+        weight.change_(kept, grown, self._values(weight, indices[kept], grown, generator), optimizer)
+        return Change(weight.name, active - kept.numel(), grown.numel())
+
+    def _survivors(self, values: Tensor, drop_fraction: float) -> Tensor:
+        scores = self.drop(values)
+        group = torch.zeros_like(values, dtype=torch.int64) if self.groups is None else self.groups(values)
+        survives = torch.zeros_like(values, dtype=torch.bool)
+        for number in group.unique().tolist():
+            members = group == number
+            size = int(members.sum())
+            survives |= keep_largest(scores, size - counts.num_dropped(size, drop_fraction), competes=members)
+        return survives
+
+    def _values(self, weight: Weight, kept: Tensor, grown: Tensor, generator: torch.Generator) -> Tensor:
+        if self.first_values is None:
+            return torch.zeros(grown.shape, device=grown.device)
+        return self.first_values(weight, torch.cat([kept, grown]), grown, generator)
+
+
+def by_sign(values: Tensor) -> Tensor:
+    """Group values by their sign: 1 for negative ones, 0 for the others; shape [n], int64.
+
+    Example:
+        >>> by_sign(torch.tensor([0.5, -0.1, 0.0]))
+        tensor([0, 1, 0])
+    """
+    return (values < 0).long()

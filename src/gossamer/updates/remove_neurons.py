@@ -1,0 +1,79 @@
+"""Importance pruning: remove the hidden neurons whose incoming weights are smallest, for good."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gossamer import counts
+from gossamer.masks import keep_largest
+from gossamer.updates.change import Change
+from gossamer.weights import Weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoveNeurons:
+    """Close the weakest rows of each hidden weight, and the same columns of the weight that reads them.
+
+    strength of neuron j = sum over its active inputs of |w_ji|
+
+    Attributes:
+        neuron_fraction: fraction of the neurons still open that goes at each update, in [0, 1].
+        start_step, stop_step, update_every: acts at start_step and every update_every steps after it, before stop_step.
+        readers: for each hidden weight the name of the weight that reads its outputs, or None where that is unknown;
+            then only incoming weights go and the neuron passes on a constant.
+    """
+
+    neuron_fraction: float
+    start_step: int
+    stop_step: int
+    update_every: int
+    readers: Mapping[str, str | None]
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before training."""
+        counts.check_positive(self.update_every, name="update_every")
+        counts.check_fraction(self.neuron_fraction, name="neuron_fraction")
+
+    @property
+    def uses_gradient(self) -> bool:
+        """False: neurons are judged by their weights."""
+        return False
+
+    def due(self, step: int) -> bool:
+        """Return whether the update acts after this optimizer step."""
+        return max(1, self.start_step) <= step < self.stop_step and (step - self.start_step) % self.update_every == 0
+
+    def apply(
+        self, weight: Weight, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator
+    ) -> Change:
+        """Remove neurons of one hidden layer; the output layer has none to remove."""
+        before = weight.num_active
+        if weight.name in self.readers:
+            self._close(weight)
+            _drop_closed(weight, optimizer)
+            for reader in (other for other in weights if other.name == self.readers[weight.name]):
+                reader.closed_columns |= weight.closed_rows
+        # The weight before this one may have closed columns here.
+        _drop_closed(weight, optimizer)
+        return Change(weight.name, before - weight.num_active, 0)
+
+    def _close(self, weight: Weight) -> None:
+        rows = weight.indices() // weight.closed_columns.numel()
+        strength = torch.zeros(weight.shape[0], device=rows.device)
+        strength.index_add_(0, rows, weight.values().abs().float())
+        still_open = int((~weight.closed_rows).sum())
+        num_kept = max(1, still_open - counts.num_dropped(still_open, self.neuron_fraction))
+        weight.closed_rows |= ~keep_largest(strength, min(num_kept, still_open), competes=~weight.closed_rows)
+
+
+def _drop_closed(weight: Weight, optimizer: Optimizer) -> None:
+    """Drop what stands in a closed row or column."""
+    indices = weight.indices()
+    columns = weight.closed_columns.numel()
+    gone: Tensor = weight.closed_rows[indices // columns] | weight.closed_columns[indices % columns]
+    if bool(gone.any()):
+        none = indices.new_empty(0)
+        weight.change_((~gone).nonzero().flatten(), none, none.float(), optimizer)
