@@ -83,8 +83,8 @@ def num_dropped(active: int, drop_fraction: float) -> int:
         >>> num_dropped(100, 0.29), num_dropped(3, 0.3)
         (29, 0)
     """
-    # A fraction such as 0.29 lies a hair below its decimal, which must not cost a weight.
-    return min(active, math.floor(active * check_fraction(drop_fraction, name="drop_fraction") + 1e-9))
+    # A fraction such as 0.29 lies a hair below its decimal, which must not cost a weight, in a large layer neither.
+    return min(active, math.floor(active * check_fraction(drop_fraction, name="drop_fraction") * (1 + 2**-51) + 1e-9))
 
 
 def split(total: int, shares: list[float], limits: list[int]) -> list[int]:

@@ -18,7 +18,7 @@ def keep_largest(scores: Tensor, count: int, *, competes: Tensor | None = None) 
         Mask, bool, shape [*], with exactly `count` entries True.
 
     Raises:
-        ValueError: a score is NaN, or fewer than `count` entries compete.
+        ValueError: a score is NaN, fewer than `count` entries compete, or `competes` has another shape.
 
     Cost: O(n) selection, no full sort.
 
@@ -26,6 +26,10 @@ def keep_largest(scores: Tensor, count: int, *, competes: Tensor | None = None) 
         >>> keep_largest(torch.tensor([1.0, 3.0, 3.0, 3.0]), 2)
         tensor([False,  True,  True, False])
     """
+    if competes is not None and competes.shape != scores.shape:
+        raise ValueError(
+            f"competes has shape {tuple(competes.shape)}, the scores {tuple(scores.shape)}; pass one shape"
+        )
     flat = scores.detach().flatten()
     places = None if competes is None else competes.flatten().nonzero().flatten()
     ranked = flat if places is None else flat[places]

@@ -170,12 +170,20 @@ def check_topology(topology: Topology) -> None:
     """Raise unless the arrays describe a topology: a file or a state_dict can bring anything.
 
     Raises:
-        ValueError: pointers do not ascend from 0 to num_active, or columns are out of range or out of order.
+        ValueError: an array is no vector of int32 or int64, pointers do not ascend from 0 to num_active, or columns
+            are out of range or out of order.
     """
     shape, pointers, columns = topology
+    _check_shape(shape)
+    if columns.dim() != 1 or not {pointers.dtype, columns.dtype} <= {torch.int32, torch.int64}:
+        raise ValueError(
+            f"row_pointers is {pointers.dtype}, column_indices {columns.dtype} of shape {tuple(columns.shape)}; "
+            "both must be vectors of int32 or int64"
+        )
     if pointers.shape != (shape[0] + 1,):
         raise ValueError(f"row_pointers has shape {tuple(pointers.shape)}, {shape[0]} rows need ({shape[0] + 1},)")
-    if int(pointers[0]) != 0 or int(pointers[-1]) != columns.numel() or bool((pointers.diff() < 0).any()):
+    # Compared, not subtracted: a difference may wrap around.
+    if int(pointers[0]) != 0 or int(pointers[-1]) != columns.numel() or bool((pointers[1:] < pointers[:-1]).any()):
         raise ValueError(f"row_pointers must ascend from 0 to {columns.numel()}, the number of active weights")
     if columns.numel() and (int(columns.min()) < 0 or int(columns.max()) >= shape[1]):
         raise ValueError(f"column_indices run from {int(columns.min())} to {int(columns.max())} of {shape[1]} columns")

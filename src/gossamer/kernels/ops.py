@@ -31,7 +31,7 @@ def sparse_linear(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: Inde
     Args:
         x_FB: shape [F, B], float32 or float64; float16 and bfloat16 are computed in float32.
         values: the active weights in the order of the rows, shape [K], dtype of x.
-        bias: shape [O], or None.
+        bias: shape [O], dtype of x, or None.
         index: row_pointers, column_indices, column_pointers, row_indices, permutation.
 
     Returns:
@@ -42,13 +42,13 @@ def sparse_linear(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: Inde
 
     Cost: 2 K B floating-point operations forward, 4 K B backward; no temporary beside the results.
     """
-    _check(x_FB, values, index)
+    _check(x_FB, values, bias, index)
     result: Tensor = torch.ops.gossamer.sparse_linear(x_FB, values, bias, *index)
     return result
 
 
-def _check(x_FB: Tensor, values: Tensor, index: Index) -> None:
-    features = index[2].numel() - 1
+def _check(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: tuple[Tensor, ...]) -> None:
+    outputs, features = index[0].numel() - 1, index[2].numel() - 1
     if x_FB.dim() != 2 or x_FB.shape[0] != features:
         raise ValueError(f"input has shape {tuple(x_FB.shape)}, the weight takes [{features}, batch]")
     if values.shape != index[1].shape:
@@ -57,9 +57,14 @@ def _check(x_FB: Tensor, values: Tensor, index: Index) -> None:
         )
     if x_FB.dtype != values.dtype:
         raise ValueError(f"input is {x_FB.dtype} but the weight is {values.dtype}; convert one, or use torch.autocast")
+    if bias is not None and (bias.shape != (outputs,) or bias.dtype != values.dtype):
+        raise ValueError(
+            f"bias is {bias.dtype} of shape {tuple(bias.shape)}, the weight takes {values.dtype} of shape ({outputs},)"
+        )
 
 
 def _forward_cpu(x: Tensor, values: Tensor, bias: Tensor | None, *index: Tensor) -> Tensor:
+    _check(x, values, bias, index)
     if _is_narrow(x):
         wide_bias = None if bias is None else bias.float()
         return _forward_cpu(x.float(), values.float(), wide_bias, *index).to(x.dtype)
@@ -89,6 +94,8 @@ def _grad_values_cpu(grad: Tensor, x: Tensor, *index: Tensor) -> Tensor:
 
 
 def _backward_cpu(grad: Tensor, x: Tensor, values: Tensor, *index: Tensor) -> tuple[Tensor, Tensor]:
+    # Between forward and backward the values may have been exchanged for others, which no version counter shows.
+    _check(x, values, None, index)
     if _is_narrow(grad):
         wide = _backward_cpu(grad.float(), x.float(), values.float(), *index)
         return wide[0].to(x.dtype), wide[1].to(values.dtype)

@@ -1,0 +1,122 @@
+"""A model in one safetensors file, topology included: nothing to execute, no bigger than its active weights."""
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+from gossamer import atomic, topology
+from gossamer.nn.sparse_linear import SparseLinear
+from gossamer.topology import Topology
+
+_FORMAT = "gossamer 1"
+
+
+class SavedModel(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        tensors: the model's state by name.
+        sparse_layers: (out_features, in_features) of each truly sparse layer by name.
+        metadata: the other texts that were saved along.
+    """
+
+    tensors: dict[str, Tensor]
+    sparse_layers: dict[str, tuple[int, int]]
+    metadata: dict[str, str]
+
+
+def save(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
+    """Save a model's state, truly sparse layers as values and topology, to a safetensors file.
+
+    The file is written aside and renamed, so that it is whole or not there.
+
+    Args:
+        model: any module whose state_dict holds tensors.
+        path: of the file; the folder exists.
+        metadata: texts to keep in the file.
+
+    Raises:
+        OSError: the file could not be written; an older one at `path` is as it was.
+        ValueError: a metadata key is one of the format's own.
+    """
+    layers = {
+        name: [layer.out_features, layer.in_features]
+        for name, layer in model.named_modules()
+        if isinstance(layer, SparseLinear)
+    }
+    own = {"format": _FORMAT, "sparse_layers": json.dumps(layers)}
+    if taken := own.keys() & (metadata or {}).keys():
+        raise ValueError(f"metadata may not use {', '.join(sorted(taken))}; the format uses these keys itself")
+    # Tied tensors are stored once for each name: safetensors knows no sharing.
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+    atomic.write(
+        Path(path), lambda aside: safetensors.torch.save_file(state, aside, metadata={**(metadata or {}), **own})
+    )
+
+
+def read(path: str | Path) -> SavedModel:
+    """Read a file that `save` wrote, or any safetensors file, which then has no truly sparse layers.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a whole safetensors file, or its topologies are inconsistent.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; give the model.safetensors of a run")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is no whole safetensors file ({error}); save the model again") from error
+    layers = {name: (shape[0], shape[1]) for name, shape in json.loads(metadata.pop("sparse_layers", "{}")).items()}
+    metadata.pop("format", None)
+    for name in layers:
+        try:
+            topology.check_topology(topology_of(tensors, name, layers[name]))
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{path}: layer {name} is damaged: {error}; save the model again") from error
+    return SavedModel(tensors, layers, metadata)
+
+
+def topology_of(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, int]) -> Topology:
+    """Return the topology of a truly sparse layer from a state's tensors."""
+    prefix = f"{name}." if name else ""
+    return Topology(shape, tensors[f"{prefix}row_pointers"], tensors[f"{prefix}column_indices"])
+
+
+def load(path: str | Path, model: nn.Module) -> nn.Module:
+    """Return a copy of a model with the state, and the truly sparse layers, of a file.
+
+    Args:
+        path: a file that `save` wrote.
+        model: the architecture, its linear layers dense or truly sparse; it is left as it is.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or of another model.
+    """
+    saved = read(path)
+    modules = dict(model.named_modules())
+    memo: dict[int, nn.Module] = {}
+    for name, shape in saved.sparse_layers.items():
+        layer = modules.get(name)
+        if not isinstance(layer, (nn.Linear, SparseLinear)) or (layer.out_features, layer.in_features) != shape:
+            raise ValueError(f"{path} has a {shape[0]} x {shape[1]} sparse layer {name!r}, the model has {layer}")
+        prefix = f"{name}." if name else ""
+        places = topology_of(saved.tensors, name, shape)
+        fresh = SparseLinear.from_topology(places, saved.tensors[f"{prefix}values"], saved.tensors.get(f"{prefix}bias"))
+        memo[id(layer)] = fresh.train(layer.training)
+    result: nn.Module = copy.deepcopy(model, memo)
+    try:
+        result.load_state_dict(saved.tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{path} is of another model: {' '.join(str(error).split())}") from error
+    return result
