@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from gossamer import topology
 from gossamer.updates.change import Change, Update
-from gossamer.weights import MaskedWeight, SparseWeight, Weight
+from gossamer.weights import MaskedWeight, SparseWeight, Weight, is_held
 
 
 @final
@@ -51,7 +51,7 @@ class Sparsifier:
         updates: Sequence[Update],
         generator: torch.Generator,
     ) -> None:
-        _check_optimizer(weights, optimizer)
+        check_optimizer(weights, optimizer)
         self.weights = list(weights)
         self.num_steps = 0
         self._optimizer = optimizer
@@ -74,8 +74,7 @@ class Sparsifier:
             RuntimeError: the sparsifier is finalized, or an update lacks what it needs; weights are named in the error.
             ValueError: an update met a NaN.
         """
-        if self._finished:
-            raise RuntimeError("this sparsifier is finalized; make a new one to go on changing topologies")
+        self._check_unfinished()
         if not self._stepped:
             return []
         self._stepped = False
@@ -106,8 +105,10 @@ class Sparsifier:
             state: from `state_dict()`.
 
         Raises:
+            RuntimeError: the sparsifier is finalized.
             ValueError: the state is of another model: names or shapes differ. Nothing is changed then.
         """
+        self._check_unfinished()
         saved = state["weights"]
         mine = {weight.name: list(weight.shape) for weight in self.weights}
         theirs = {name: list(entry["shape"]) for name, entry in saved.items()}
@@ -136,6 +137,10 @@ class Sparsifier:
             handle.remove()
         self._finished = True
 
+    def _check_unfinished(self) -> None:
+        if self._finished:
+            raise RuntimeError("this sparsifier is finalized; make a new one to go on changing topologies")
+
     def _apply(self, update: Update) -> list[Change]:
         changes = []
         weights: list[Weight] = list(self.weights)
@@ -158,7 +163,9 @@ class Sparsifier:
                 weight.watch()
 
     def _after_optimizer_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self._stepped = True
+        # A fused optimizer is called even for a step that a GradScaler skips, and told so.
+        skipped = getattr(optimizer, "found_inf", None)
+        self._stepped |= skipped is None or not bool(skipped)
         for weight in self.weights:
             if isinstance(weight, MaskedWeight):
                 # Weight decay, noise or a foreign rule may have moved what does not exist.
@@ -178,7 +185,12 @@ class Sparsifier:
             )
 
 
-def _check_optimizer(weights: Sequence[Weight], optimizer: Optimizer) -> None:
+def check_optimizer(weights: Sequence[Weight], optimizer: Optimizer) -> None:
+    """Raise unless a sparsifier can take the weights and this optimizer.
+
+    Raises:
+        ValueError: see `Sparsifier`.
+    """
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for weight in weights:
         if id(weight.parameter) not in held:
@@ -186,10 +198,8 @@ def _check_optimizer(weights: Sequence[Weight], optimizer: Optimizer) -> None:
                 f"the optimizer does not hold {weight.name}; make the optimizer from this model's parameters, "
                 "after the model was made sparse"
             )
-        for hook in optimizer._optimizer_step_post_hooks.values():
-            owner = getattr(hook, "__self__", None)
-            if isinstance(owner, Sparsifier) and any(other.parameter is weight.parameter for other in owner.weights):
-                raise ValueError(f"another sparsifier holds {weight.name}; call its finalize() first")
+        if is_held(weight):
+            raise ValueError(f"another sparsifier holds {weight.name}; call its finalize() first")
     if isinstance(optimizer, torch.optim.LBFGS):
         raise ValueError("LBFGS keeps its state in one flat vector that cannot follow a topology; use SGD or AdamW")
 

@@ -5,8 +5,8 @@ Slots are places among the active weights: slot k is the k-th active entry in th
 
 import fnmatch
 import math
-from collections.abc import Iterable, Iterator, MutableMapping, MutableSequence
-from typing import Any, Protocol, cast, final
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSequence
+from typing import Any, Protocol, final
 
 import torch
 import torch.distributed as dist
@@ -61,17 +61,25 @@ class Weight(Protocol):
         """
 
     def watch(self) -> None:
-        """Record from now on what the dense gradient needs."""
+        """Record from now on what the dense gradient needs, once attached."""
 
     def unwatch(self) -> None:
         """Stop recording and forget."""
 
     def gradient_tiles(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield the dense gradient since `watch` in stretches of rows: (first linear index, [rows, columns]).
+        """Yield the dense gradient in stretches of rows: (first linear index, [rows, columns]).
+
+        It is summed over the backward passes since `watch` and, as the gradient itself, since the last zero_grad().
 
         Raises:
             RuntimeError: no backward pass was seen.
         """
+
+
+def is_held(weight: Weight) -> bool:
+    """Return whether a sparsifier is attached to the weight's parameter."""
+    hooks = (weight.parameter._backward_hooks or {}).values()
+    return any(isinstance(getattr(hook, "__self__", None), (MaskedWeight, SparseWeight)) for hook in hooks)
 
 
 def numel(weight: Weight) -> int:
@@ -98,7 +106,7 @@ class MaskedWeight:
     def __init__(self, name: str, parameter: nn.Parameter) -> None:
         self.name = name
         self.shape = tuple(parameter.shape)
-        self.mask = torch.ones_like(parameter, dtype=torch.bool)
+        self.mask = torch.ones(self.shape, dtype=torch.bool, device=parameter.device)
         self.closed_rows, self.closed_columns = _nothing_closed(self.shape, parameter.device)
         self._parameter = parameter
         self._watching = False
@@ -111,9 +119,21 @@ class MaskedWeight:
         return self._parameter
 
     @property
+    def mask(self) -> Tensor:
+        """Which entries exist: bool, the weight's shape."""
+        return self._mask
+
+    @mask.setter
+    def mask(self, mask: Tensor) -> None:
+        self._mask = mask
+        self._num_active = int(mask.sum())
+        # None where nothing is masked: then nothing needs to be done at any step.
+        self._inactive = ~mask if self._num_active < mask.numel() else None
+
+    @property
     def num_active(self) -> int:
         """Number of weights that exist."""
-        return int(self.mask.sum())
+        return self._num_active
 
     def indices(self) -> Tensor:
         """Return the linear index of each active weight; see `Weight`."""
@@ -136,7 +156,8 @@ class MaskedWeight:
 
     def apply_mask_(self) -> None:
         """Set inactive weights to zero, whatever an optimizer made of them."""
-        self._parameter.data.masked_fill_(~self.mask, 0.0)
+        if self._inactive is not None:
+            self._parameter.data.masked_fill_(self._inactive, 0.0)
 
     def change_(self, kept: Tensor, grown: Tensor, grown_values: Tensor, optimizer: Optimizer | None) -> None:
         """Keep some active weights, add others, and clear the state of what changed; see `Weight`."""
@@ -149,19 +170,11 @@ class MaskedWeight:
             self._parameter.data[places] = grown_values.to(self._parameter.dtype)
         # Zero outside the survivors: dropped weights must not come back with old momentum.
         gone = ~survivors.view(self.shape)
-        for container, key, tensor in _state_tensors(optimizer, self._parameter, self._parameter.shape):
-            container[key] = tensor.masked_fill_(gone, 0.0)
+        _move_state_(optimizer, self._parameter, self._parameter.shape, lambda tensor: tensor.masked_fill_(gone, 0))
         self._parameter.grad = None
 
     def attach(self) -> None:
-        """Mask the gradient from now on.
-
-        Raises:
-            ValueError: the parameter's gradient is masked already, by another sparsifier.
-        """
-        hooks = (self._parameter._backward_hooks or {}).values()
-        if any(isinstance(getattr(hook, "__self__", None), MaskedWeight) for hook in hooks):
-            raise ValueError(f"another sparsifier holds {self.name}; call its finalize() first")
+        """Mask the gradient from now on."""
         self._handle = self._parameter.register_hook(self._mask_gradient)
 
     def detach(self) -> None:
@@ -188,9 +201,10 @@ class MaskedWeight:
 
     def _mask_gradient(self, gradient: Tensor) -> Tensor:
         if self._watching:
-            seen = gradient.detach()
-            self._dense_gradient = seen.clone() if self._dense_gradient is None else self._dense_gradient + seen
-        return gradient.masked_fill(~self.mask, 0.0)
+            # No gradient yet: whatever came before was thrown away, as that of a step that a GradScaler skips.
+            before = None if self._parameter.grad is None else self._dense_gradient
+            self._dense_gradient = gradient.detach().clone() if before is None else before + gradient.detach()
+        return gradient if self._inactive is None else gradient.masked_fill(self._inactive, 0.0)
 
 
 @final
@@ -207,8 +221,15 @@ class SparseWeight:
         self.shape: tuple[int, ...] = (module.out_features, module.in_features)
         self.module = module
         self.closed_rows, self.closed_columns = _nothing_closed(self.shape, module.values.device)
+        self._watching = False
+        # Inputs and output gradients: of the backward pass that is under way, and of those that are done.
+        self._arriving: list[tuple[Tensor, Tensor]] = []
         self._seen: list[tuple[Tensor, Tensor]] = []
-        self._handle: RemovableHandle | None = None
+        self._handles: list[RemovableHandle] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copied or pickled layer takes its hooks along; there they must not hoard what nobody reads.
+        return self.__dict__ | {"_watching": False, "_arriving": [], "_seen": [], "_handles": []}
 
     @property
     def parameter(self) -> nn.Parameter:
@@ -236,26 +257,36 @@ class SparseWeight:
         source = torch.cat([kept, kept.new_full((grown.numel(),), -1)])[order]
         values = torch.cat([self.values()[kept], grown_values.to(self.module.values.dtype)])[order]
         self.module.replace_(topology.from_linear(linear, self.module.topology.shape), values)
-        for container, key, tensor in _state_tensors(optimizer, self.module.values, old_shape):
-            container[key] = torch.where(source >= 0, tensor[source.clamp(min=0)], 0.0).to(tensor.dtype)
+        old = source >= 0
+
+        def follow(tensor: Tensor) -> Tensor:
+            moved = tensor.new_zeros(source.shape)
+            moved[old] = tensor[source[old]]
+            return moved
+
+        _move_state_(optimizer, self.module.values, old_shape, follow)
         self.module.values.grad = None
 
     def attach(self) -> None:
-        """Do nothing: only active values have a gradient."""
+        """Listen to the layer from now on; torch.compile passes over hooks that come after it."""
+        self._handles = [
+            self.module.register_forward_hook(self._record, with_kwargs=True),
+            self.module.values.register_hook(self._collect),
+        ]
 
     def detach(self) -> None:
-        """Do nothing: see `attach`."""
+        """Stop listening."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
 
     def watch(self) -> None:
         """Record inputs and output gradients of the layer from now on."""
-        if self._handle is None:
-            self._handle = self.module.register_forward_hook(self._record, with_kwargs=True)
+        self._watching = True
 
     def unwatch(self) -> None:
         """Stop recording and forget."""
-        if self._handle is not None:
-            self._handle.remove()
-        self._handle, self._seen = None, []
+        self._watching, self._arriving, self._seen = False, [], []
 
     def gradient_tiles(self) -> Iterator[tuple[int, Tensor]]:
         """Yield the dense gradient, multiplied out tile by tile in bounded memory; see `Weight`."""
@@ -267,10 +298,20 @@ class SparseWeight:
             yield start * columns, _over_ranks(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
 
     def _record(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-        if output.requires_grad:
-            inputs = (args[0] if args else kwargs["inputs"]).detach()
-            inputs = inputs.reshape(-1, self.shape[1]).to(self.module.values.dtype)
-            output.register_hook(lambda grad: self._seen.append((inputs, grad.detach().reshape(-1, self.shape[0]))))
+        if self._watching and output.requires_grad:
+            batch = math.prod(output.shape[:-1])
+            inputs = (args[0] if args else kwargs["inputs"]).detach().reshape(batch, self.shape[1])
+            # A copy: the user may fill the same buffer with the next batch.
+            inputs = inputs.to(self.module.values.dtype, copy=True)
+            output.register_hook(
+                lambda grad: self._arriving.append((inputs, grad.detach().reshape(batch, self.shape[0])))
+            )
+
+    def _collect(self, gradient: Tensor) -> None:
+        """Runs once a backward pass, after the hooks of all outputs."""
+        # No gradient yet: see MaskedWeight._mask_gradient.
+        before = [] if self.module.values.grad is None else self._seen
+        self._seen, self._arriving = before + self._arriving, []
 
 
 def prunable(
@@ -280,20 +321,22 @@ def prunable(
 
     Args:
         model: any module.
-        include: glob patterns; a weight is taken if its name matches one.
-        exclude: glob patterns; a weight whose name matches one is left out.
+        include: glob patterns, or one; a weight is taken if its name matches one.
+        exclude: glob patterns, or one; a weight whose name matches one is left out.
 
     Returns:
         One view for each weight that is trained; a tied weight or a shared module comes once, frozen ones not at all.
 
     Raises:
-        ValueError: no weight is left.
+        ValueError: no weight is left, or one is no parameter but computed from others.
 
     Example:
         >>> [weight.name for weight in prunable(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))]
         ['0.weight', '2.weight']
     """
-    include, exclude = tuple(include), tuple(exclude)
+    # A string is a sequence of strings too: its letters, among them a "*" that matches everything.
+    include = (include,) if isinstance(include, str) else tuple(include)
+    exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
     found: list[MaskedWeight | SparseWeight] = []
     parameter: nn.Parameter | Tensor
     for path, module in model.named_modules():
@@ -309,8 +352,10 @@ def prunable(
         if wanted and not taken and parameter.requires_grad:
             if isinstance(module, SparseLinear):
                 found.append(SparseWeight(name, module))
+            elif isinstance(parameter, nn.Parameter):
+                found.append(MaskedWeight(name, parameter))
             else:
-                found.append(MaskedWeight(name, cast(nn.Parameter, parameter)))
+                raise ValueError(f"{name} is computed by a parametrization, not trained; remove that first")
     if not found:
         raise ValueError(
             f"{type(model).__name__} has no trainable Linear, Conv or SparseLinear weight that matches "
@@ -348,20 +393,21 @@ def _unseen(name: str) -> str:
     )
 
 
-def _state_tensors(
-    optimizer: Optimizer | None, parameter: nn.Parameter, shape: torch.Size
-) -> list[tuple[Any, Any, Tensor]]:
-    """Where the optimizer keeps tensors of the parameter's shape, whatever its class: (container, key, tensor)."""
-    if optimizer is None or parameter not in optimizer.state:
-        return []
-    found: list[tuple[Any, Any, Tensor]] = []
-    stack: list[Any] = [optimizer.state[parameter]]
-    while stack:
-        container = stack.pop()
-        pairs = list(container.items()) if isinstance(container, MutableMapping) else list(enumerate(container))
-        for key, value in pairs:
-            if isinstance(value, Tensor) and value.shape == shape and value.dim() > 0:
-                found.append((container, key, value))
-            elif isinstance(value, (MutableMapping, MutableSequence)):
-                stack.append(value)
-    return found
+def _move_state_(
+    optimizer: Optimizer | None, parameter: nn.Parameter, shape: torch.Size, move: Callable[[Tensor], Tensor]
+) -> None:
+    """Apply `move` to every tensor of this shape that the optimizer keeps for the parameter, whatever its class."""
+    if optimizer is not None and parameter in optimizer.state:
+        optimizer.state[parameter] = _moved(optimizer.state[parameter], shape, move)
+
+
+def _moved(value: Any, shape: torch.Size, move: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return move(value) if value.shape == shape else value
+    if isinstance(value, tuple):
+        items = [_moved(item, shape, move) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    if isinstance(value, (MutableMapping, MutableSequence)):
+        for key in list(value) if isinstance(value, MutableMapping) else range(len(value)):
+            value[key] = _moved(value[key], shape, move)
+    return value

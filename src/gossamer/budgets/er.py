@@ -17,7 +17,7 @@ def er(shapes: Mapping[str, Shape], *, sparsity: float) -> dict[str, int]:
 
     Returns:
         How many weights each tensor keeps; the total is exact, and none keeps more than it has: a tensor whose share
-        passes 1 is dense and the others share what is left.
+        passes 1 is dense and the others share what is left. While there are enough to go round, each keeps one.
 
     Raises:
         ValueError: sparsity outside [0, 1).
@@ -82,22 +82,32 @@ def er_epsilon(shapes: Mapping[str, Shape], *, epsilon: float) -> dict[str, int]
 
 
 def _proportional(shapes: Mapping[str, Shape], sparsity: float, weight_of: Callable[[Shape], float]) -> dict[str, int]:
-    """Split the total by density ~ weight_of(shape), dense where that passes 1."""
+    """Split the total by density ~ weight_of(shape), dense where that passes 1, never less than one weight."""
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     total = counts.num_active(sum(sizes.values()), sparsity)
-    open_names = {name for name, size in sizes.items() if size}
+    wanted = {name: size * weight_of(shapes[name]) for name, size in sizes.items() if size}
+    enough = total >= len(wanted)
+    shares: dict[str, float] = {}
     while True:
-        free = total - sum(size for name, size in sizes.items() if name not in open_names)
-        needed = sum(sizes[name] * weight_of(shapes[name]) for name in open_names)
-        scale = free / needed if needed else 0.0
-        full = {name for name in open_names if scale * weight_of(shapes[name]) > 1.0}
-        if not full:
+        # A tensor that holds one weight more than its due takes it from the others: split again without it.
+        rest = {name: share for name, share in wanted.items() if name not in shares}
+        split = _capped(total - len(shares), rest, sizes)
+        small = dict.fromkeys((name for name, share in split.items() if enough and share < 1.0), 1.0)
+        shares |= small
+        if not small:
             break
-        open_names -= full
-    # A tensor's share never falls below one weight while there are enough to go round.
-    least = 1.0 if total >= len(sizes) else 0.0
-    shares = [
-        max(least, scale * weight_of(shapes[name]) * size) if name in open_names else float(size)
-        for name, size in sizes.items()
-    ]
-    return dict(zip(sizes, counts.split(total, shares, list(sizes.values())), strict=True))
+    shares |= split
+    parts = counts.split(total, [shares.get(name, 0.0) for name in sizes], list(sizes.values()))
+    return dict(zip(sizes, parts, strict=True))
+
+
+def _capped(total: int, wanted: Mapping[str, float], sizes: Mapping[str, int]) -> dict[str, float]:
+    """Split the total in proportion; a tensor whose share passes its size is dense and the others share the rest."""
+    full: dict[str, float] = {}
+    while True:
+        rest = {name: share for name, share in wanted.items() if name not in full}
+        scale = (total - sum(full.values())) / sum(rest.values()) if rest else 0.0
+        more = {name: float(sizes[name]) for name, share in rest.items() if scale * share > sizes[name]}
+        if not more:
+            return full | {name: scale * share for name, share in rest.items()}
+        full |= more

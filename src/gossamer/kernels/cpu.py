@@ -2,34 +2,40 @@
 
 Shapes: F = features in, O = features out, B = batch, K = active weights. `x_FB` and `g_OB` are contiguous, batch last.
 Each function walks the rows of a CSR matrix; for a tile of the batch that fits the registers it keeps the running sum
-there while it walks, so a result is written once. Rows are shared out by work, and one thread owns a result: the same
-bits come out whatever the number of threads.
+there while it walks, so a result is written once. Rows are cut into blocks of equal work, and one thread owns a result:
+the same bits come out whatever the number of threads.
 """
+
+from collections.abc import Callable
+from functools import cache
 
 import numba
 import numpy as np
-from numba import njit, prange
+import torch
+from numba import carray, cfunc, njit, types
+from torch import Tensor
 
+from gossamer.kernels import threads
 from gossamer.kernels.simd import (
     CHUNK_BYTES,
+    claim,
     dot,
     load,
     load_first,
     multiply_add,
+    pointer,
     splat,
     store,
     store_first,
 )
 
-# A layer's threads and torch's must not fight: the OpenMP layer shares torch's library, and so its pool.
-numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
-
 _options = {"nogil": True, "cache": True, "error_model": "numpy"}
-
-MOST_THREADS = numba.config.NUMBA_NUM_THREADS
+_task = cfunc(types.void(types.CPointer(types.int64)), cache=True)
 
 # Work of a row beside its entries, in entries: loading and storing the tile of its result.
 _ROW_COST = 4
+# Blocks for each thread: more than one, so that a thread that is held up is not waited for.
+_BLOCKS = 4
 
 
 def tile_width(batch: int, itemsize: int) -> tuple[int, ...]:
@@ -96,12 +102,28 @@ def _multiply_rows(pointers, indices, values, bias, x_FB, y_OB, width, lanes, st
                 store_first(y_OB, row, column, total, count)
 
 
-@njit(parallel=True, **_options)
-def multiply_add_bias(pointers, indices, values, bias, x_FB, y_OB, width, lanes, num_blocks):
-    """Write W x + b to y, one walk of the rows."""
-    for block in prange(num_blocks):
-        start, stop = first_row(pointers, block, num_blocks), first_row(pointers, block + 1, num_blocks)
-        _multiply_rows(pointers, indices, values, bias, x_FB, y_OB, width, lanes, start, stop)
+@cache
+def _multiply_task(real, integer, width):
+    """Compile the task that writes W x + b; its data: see `multiply`."""
+    lanes = len(width) * CHUNK_BYTES // np.dtype(real).itemsize
+
+    @_task
+    def task(data):
+        numbers = carray(data, 12)
+        blocks, rows, active, features, batch = numbers[1], numbers[8], numbers[9], numbers[10], numbers[11]
+        pointers = carray(pointer(numbers[2]), rows + 1, integer)
+        indices = carray(pointer(numbers[3]), active, integer)
+        values = carray(pointer(numbers[4]), active, real)
+        bias = carray(pointer(numbers[5]), rows, real)
+        x_FB = carray(pointer(numbers[6]), (features, batch), real)
+        y_OB = carray(pointer(numbers[7]), (rows, batch), real)
+        block = claim(data)
+        while block < blocks:
+            start, stop = first_row(pointers, block, blocks), first_row(pointers, block + 1, blocks)
+            _multiply_rows(pointers, indices, values, bias, x_FB, y_OB, width, lanes, start, stop)
+            block = claim(data)
+
+    return task.address
 
 
 @njit(**_options)
@@ -120,12 +142,27 @@ def _sample_rows(pointers, indices, g_OB, x_FB, grad_values, width, lanes, start
                 grad_values[slot] = dot(g, x) if column == 0 else grad_values[slot] + dot(g, x)
 
 
-@njit(parallel=True, **_options)
-def sample(pointers, indices, g_OB, x_FB, grad_values, width, lanes, num_blocks):
-    """Write to grad_values[k] the product of row g[row of k] with x[column of k]: the gradient of the weights alone."""
-    for block in prange(num_blocks):
-        start, stop = first_row(pointers, block, num_blocks), first_row(pointers, block + 1, num_blocks)
-        _sample_rows(pointers, indices, g_OB, x_FB, grad_values, width, lanes, start, stop)
+@cache
+def _sample_task(real, integer, width):
+    """Compile the task that writes the gradient of the weights; its data: see `sample`."""
+    lanes = len(width) * CHUNK_BYTES // np.dtype(real).itemsize
+
+    @_task
+    def task(data):
+        numbers = carray(data, 11)
+        blocks, rows, active, features, batch = numbers[1], numbers[7], numbers[8], numbers[9], numbers[10]
+        pointers = carray(pointer(numbers[2]), rows + 1, integer)
+        indices = carray(pointer(numbers[3]), active, integer)
+        g_OB = carray(pointer(numbers[4]), (rows, batch), real)
+        x_FB = carray(pointer(numbers[5]), (features, batch), real)
+        grad_values = carray(pointer(numbers[6]), active, real)
+        block = claim(data)
+        while block < blocks:
+            start, stop = first_row(pointers, block, blocks), first_row(pointers, block + 1, blocks)
+            _sample_rows(pointers, indices, g_OB, x_FB, grad_values, width, lanes, start, stop)
+            block = claim(data)
+
+    return task.address
 
 
 @njit(**_options)
@@ -158,14 +195,72 @@ def _backward_columns(
                 store_first(grad_x_FB, feature, column, total, count)
 
 
-@njit(parallel=True, **_options)
-def backward(pointers, indices, permutation, values, x_FB, g_OB, grad_x_FB, grad_values, width, lanes, num_blocks):
+@cache
+def _backward_task(real, integer, width):
+    """Compile the task that writes both gradients; its data: see `backward`."""
+    lanes = len(width) * CHUNK_BYTES // np.dtype(real).itemsize
+
+    @_task
+    def task(data):
+        numbers = carray(data, 14)
+        blocks, columns, active, outputs, batch = numbers[1], numbers[10], numbers[11], numbers[12], numbers[13]
+        pointers = carray(pointer(numbers[2]), columns + 1, integer)
+        indices = carray(pointer(numbers[3]), active, integer)
+        permutation = carray(pointer(numbers[4]), active, integer)
+        values = carray(pointer(numbers[5]), active, real)
+        x_FB = carray(pointer(numbers[6]), (columns, batch), real)
+        g_OB = carray(pointer(numbers[7]), (outputs, batch), real)
+        grad_x_FB = carray(pointer(numbers[8]), (columns, batch), real)
+        grad_values = carray(pointer(numbers[9]), active, real)
+        block = claim(data)
+        while block < blocks:
+            start, stop = first_row(pointers, block, blocks), first_row(pointers, block + 1, blocks)
+            _backward_columns(
+                pointers, indices, permutation, values, x_FB, g_OB, grad_x_FB, grad_values, width, lanes, start, stop
+            )
+            block = claim(data)
+
+    return task.address
+
+
+# What the operators call: contiguous tensors on the CPU, values float32 or float64, indices all int32 or all int64.
+
+
+def multiply(pointers: Tensor, indices: Tensor, values: Tensor, bias: Tensor, x_FB: Tensor, y_OB: Tensor) -> None:
+    """Write W x + b to y, one walk of the rows."""
+    sizes = (pointers.numel() - 1, indices.numel(), *x_FB.shape)
+    _launch(_multiply_task, (pointers, indices, values, bias, x_FB, y_OB), sizes, x_FB)
+
+
+def sample(pointers: Tensor, indices: Tensor, g_OB: Tensor, x_FB: Tensor, grad_values: Tensor) -> None:
+    """Write to grad_values[k] the product of row g[row of k] with x[column of k]: the gradient of the weights alone."""
+    sizes = (pointers.numel() - 1, indices.numel(), *x_FB.shape)
+    _launch(_sample_task, (pointers, indices, g_OB, x_FB, grad_values), sizes, x_FB)
+
+
+def backward(
+    pointers: Tensor,
+    indices: Tensor,
+    permutation: Tensor,
+    values: Tensor,
+    x_FB: Tensor,
+    g_OB: Tensor,
+    grad_x_FB: Tensor,
+    grad_values: Tensor,
+) -> None:
     """Write W^T g to grad_x and the gradient of the weights to grad_values, sharing each load of g.
 
     Walks the transpose: `pointers` and `indices` are by columns of the weight, `permutation` leads to the values.
     """
-    for block in prange(num_blocks):
-        start, stop = first_row(pointers, block, num_blocks), first_row(pointers, block + 1, num_blocks)
-        _backward_columns(
-            pointers, indices, permutation, values, x_FB, g_OB, grad_x_FB, grad_values, width, lanes, start, stop
-        )
+    tensors = (pointers, indices, permutation, values, x_FB, g_OB, grad_x_FB, grad_values)
+    sizes = (pointers.numel() - 1, indices.numel(), g_OB.shape[0], x_FB.shape[1])
+    _launch(_backward_task, tensors, sizes, x_FB)
+
+
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.int32: np.int32, torch.int64: np.int64}
+
+
+def _launch(make: Callable[..., int], tensors: tuple[Tensor, ...], sizes: tuple[int, ...], x: Tensor) -> None:
+    task = make(_NUMPY[x.dtype], _NUMPY[tensors[0].dtype], tile_width(x.shape[1], x.element_size()))
+    numbers = [*(tensor.data_ptr() for tensor in tensors), *sizes]
+    threads.run(task, numbers, num_blocks=_BLOCKS * torch.get_num_threads())

@@ -8,12 +8,10 @@ column_pointers [F + 1], row_indices [K], permutation [K] (its transpose, see `t
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gossamer.kernels import cpu, fallback
-from gossamer.kernels.simd import CHUNK_BYTES
 
 _INDEX = "Tensor row_pointers, Tensor column_indices, Tensor column_pointers, Tensor row_indices, Tensor permutation"
 _SCHEMAS = {
@@ -64,7 +62,6 @@ def _check(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: tuple[Tenso
 
 
 def _forward_cpu(x: Tensor, values: Tensor, bias: Tensor | None, *index: Tensor) -> Tensor:
-    _check(x, values, bias, index)
     if _is_narrow(x):
         wide_bias = None if bias is None else bias.float()
         return _forward_cpu(x.float(), values.float(), wide_bias, *index).to(x.dtype)
@@ -78,10 +75,10 @@ def _grad_input_cpu(grad: Tensor, values: Tensor, *index: Tensor) -> Tensor:
 
 
 def _multiply(pointers: Tensor, indices: Tensor, values: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    rows = pointers.numel() - 1
-    bias = x.new_zeros(rows) if bias is None else bias
+    rows, x = pointers.numel() - 1, x.contiguous()
+    bias = x.new_zeros(rows) if bias is None else bias.contiguous()
     result = x.new_empty(rows, x.shape[1])
-    cpu.multiply_add_bias(*_arrays(pointers, indices, values, bias, x, result), *_tiling(x))
+    cpu.multiply(pointers, indices, values.contiguous(), bias, x, result)
     return result
 
 
@@ -89,19 +86,17 @@ def _grad_values_cpu(grad: Tensor, x: Tensor, *index: Tensor) -> Tensor:
     if _is_narrow(grad):
         return _grad_values_cpu(grad.float(), x.float(), *index).to(grad.dtype)
     grad_values = _room(x, index[1].numel())
-    cpu.sample(*_arrays(index[0], index[1], grad, x, grad_values), *_tiling(x))
+    cpu.sample(index[0], index[1], grad.contiguous(), x.contiguous(), grad_values)
     return grad_values
 
 
 def _backward_cpu(grad: Tensor, x: Tensor, values: Tensor, *index: Tensor) -> tuple[Tensor, Tensor]:
-    # Between forward and backward the values may have been exchanged for others, which no version counter shows.
-    _check(x, values, None, index)
     if _is_narrow(grad):
         wide = _backward_cpu(grad.float(), x.float(), values.float(), *index)
         return wide[0].to(x.dtype), wide[1].to(values.dtype)
     grad_x, grad_values = x.new_empty(x.shape), _room(x, values.numel())
-    arrays = _arrays(index[2], index[3], index[4], values, x, grad, grad_x, grad_values)
-    cpu.backward(*arrays, *_tiling(x))
+    operands = (values.contiguous(), x.contiguous(), grad.contiguous())
+    cpu.backward(index[2], index[3], index[4], *operands, grad_x, grad_values)
     return grad_x, grad_values
 
 
@@ -112,19 +107,6 @@ def _room(x: Tensor, count: int) -> Tensor:
 
 def _is_narrow(tensor: Tensor) -> bool:
     return tensor.dtype in (torch.float16, torch.bfloat16)
-
-
-def _arrays(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:
-    return [tensor.detach().contiguous().numpy() for tensor in tensors]
-
-
-def _tiling(x: Tensor) -> tuple[tuple[int, ...], int, int]:
-    width = cpu.tile_width(x.shape[1], x.element_size())
-    return (
-        width,
-        len(width) * CHUNK_BYTES // x.element_size(),
-        min(torch.get_num_threads(), cpu.MOST_THREADS),
-    )
 
 
 def _forward_any(x: Tensor, values: Tensor, bias: Tensor | None, *index: Tensor) -> Tensor:

@@ -191,3 +191,23 @@ def dot(typingctx, left, right):
 def _part(builder, value, start, count):
     places = ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(start, start + count)))
     return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), places)
+
+
+@intrinsic
+def pointer(typingctx, address):
+    """Return an address as a pointer, for `numba.carray`."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
+
+    return types.voidptr(types.int64), codegen
+
+
+@intrinsic
+def claim(typingctx, counter):
+    """Add one to the number that a pointer leads to, before any other thread can, and return what it was."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.atomic_rmw("add", arguments[0], ir.IntType(64)(1), "monotonic")
+
+    return types.int64(types.CPointer(types.int64)), codegen

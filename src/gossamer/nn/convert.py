@@ -30,12 +30,12 @@ def sparsify(
         sparsity: fraction of their weights to remove, over all of them together, in [0, 1).
         generator: source of randomness, on the CPU.
         budget: splits what is kept over the layers, from `gossamer.budgets`.
-        exclude: glob patterns of layer names to leave dense.
+        exclude: glob patterns, or one, of layer names to leave dense.
         rescale: whether to multiply each output's surviving weights by sqrt(fan-in / live fan-in), which keeps the
             scale of the signal; pass False for a trained model.
 
     Raises:
-        ValueError: no layer to change, a weight is shared with another layer, or sparsity outside [0, 1).
+        ValueError: no layer to change, a parameter is shared with another layer, or sparsity outside [0, 1).
 
     Example:
         >>> model = nn.Sequential(nn.Linear(100, 50), nn.ReLU(), nn.Linear(50, 10))
@@ -43,7 +43,7 @@ def sparsify(
         >>> sparse[0].num_active + sparse[2].num_active
         550
     """
-    layers = _linear_layers(model, tuple(exclude))
+    layers = _linear_layers(model, exclude)
     kept = budget({name: tuple(layer.weight.shape) for name, layer in layers.items()}, sparsity=sparsity)
 
     def convert(name: str, layer: nn.Linear) -> SparseLinear:
@@ -62,12 +62,12 @@ def to_sparse(model: nn.Module, *, exclude: Iterable[str] = ()) -> nn.Module:
 
     Args:
         model: any module; layers that are exactly `nn.Linear` and hold a zero change. It is left as it is.
-        exclude: glob patterns of layer names to leave dense.
+        exclude: glob patterns, or one, of layer names to leave dense.
 
     Raises:
-        ValueError: no layer holds a zero, or a weight is shared with another layer.
+        ValueError: no layer holds a zero, or a parameter is shared with another layer.
     """
-    layers = _linear_layers(model, tuple(exclude))
+    layers = _linear_layers(model, exclude)
     layers = {name: layer for name, layer in layers.items() if bool((layer.weight == 0).any())}
     if not layers:
         raise ValueError(f"no linear layer of {type(model).__name__} holds a zero weight; prune it first")
@@ -75,12 +75,18 @@ def to_sparse(model: nn.Module, *, exclude: Iterable[str] = ()) -> nn.Module:
 
 
 def to_dense(model: nn.Module) -> nn.Module:
-    """Return a copy of a model whose truly sparse layers are dense ones with zeros; it is left as it is."""
+    """Return a copy of a model whose truly sparse layers are dense ones with zeros; it is left as it is.
+
+    Raises:
+        ValueError: a parameter is shared with another layer.
+    """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, SparseLinear)}
     return _replaced(model, layers, lambda name, layer: layer.to_dense())
 
 
-def _linear_layers(model: nn.Module, exclude: tuple[str, ...]) -> dict[str, nn.Linear]:
+def _linear_layers(model: nn.Module, exclude: Iterable[str]) -> dict[str, nn.Linear]:
+    # A string is a sequence of strings too: its letters, among them a "*" that matches everything.
+    exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
     layers = {
         name: module
         for name, module in model.named_modules()
@@ -88,24 +94,28 @@ def _linear_layers(model: nn.Module, exclude: tuple[str, ...]) -> dict[str, nn.L
     }
     if not layers:
         raise ValueError(f"{type(model).__name__} has no nn.Linear layer to make sparse; check exclude")
-    for name, layer in layers.items():
-        owners = {
-            path
-            for path, module in model.named_modules()
-            for parameter in module._parameters.values()
-            if parameter is layer.weight
-        }
-        if len(owners) > 1:
-            raise ValueError(
-                f"the weight of {name} is shared by {', '.join(sorted(owners))}; exclude it, a truly sparse "
-                "layer cannot share it"
-            )
     return layers
 
 
 def _replaced(model: nn.Module, layers: Mapping[str, Layer], convert: Callable[[str, Layer], nn.Module]) -> nn.Module:
     """Copy a model with some layers replaced, a shared one by one and the same."""
+    _check_unshared(model, layers)
     # What is replaced is put into the memo of the copy, so that it is never duplicated.
     memo = {id(layer): convert(name, layer) for name, layer in layers.items()}
     result: nn.Module = copy.deepcopy(model, memo)
     return result
+
+
+def _check_unshared(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    for name, layer in layers.items():
+        for kind, tensor in layer.named_parameters(recurse=False):
+            owners = sorted(
+                path
+                for path, module in model.named_modules()
+                if any(parameter is tensor for parameter in module._parameters.values())
+            )
+            if len(owners) > 1:
+                raise ValueError(
+                    f"the {kind} of {name} is shared by {', '.join(owners)}; a replaced layer cannot share it: "
+                    "untie it, or exclude the layer"
+                )

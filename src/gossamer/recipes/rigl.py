@@ -45,7 +45,6 @@ def rigl(
         the dense gradient is searched tile by tile and never stored for a truly sparse weight. As in the authors' code
         a weight dropped and grown in one update stays as it was, and new ones start at zero.
     """
-    weights = sparse_start(model, sparsity=sparsity, budget=budget, generator=generator)
     update = Exchange(
         drop=criteria.magnitude,
         grow=_grow_by_gradient,
@@ -55,6 +54,7 @@ def rigl(
         keep_regrown=True,
         uses_gradient=True,
     )
+    weights = sparse_start(model, optimizer, sparsity=sparsity, budget=budget, generator=generator)
     return Sparsifier(weights, optimizer, updates=[update], generator=generator)
 
 

@@ -44,8 +44,8 @@ def set_(
         first ones too; drawn with the live fan-in they are so large that they upset what was learned), not from
         N(0, 0.1^2); an exact number of weights; a layer that is dense, such as a small output layer, stays as it is.
     """
-    weights = sparse_start(model, sparsity=sparsity, budget=budget, generator=generator)
     update = set_update(update_every=update_every, stop_step=stop_step, drop_fraction=drop_fraction)
+    weights = sparse_start(model, optimizer, sparsity=sparsity, budget=budget, generator=generator)
     return Sparsifier(weights, optimizer, updates=[update], generator=generator)
 
 

@@ -2,8 +2,10 @@
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from gossamer import budgets, masks
+from gossamer.sparsifier import check_optimizer
 from gossamer.weights import MaskedWeight, SparseWeight, prunable
 
 Weights = list[MaskedWeight | SparseWeight]
@@ -11,6 +13,7 @@ Weights = list[MaskedWeight | SparseWeight]
 
 def sparse_start(
     model: nn.Module,
+    optimizer: Optimizer,
     *,
     sparsity: float | None,
     budget: budgets.Budget,
@@ -21,18 +24,21 @@ def sparse_start(
 
     Args:
         model: dense, truly sparse or mixed.
-        sparsity: fraction of the dense weights to remove, in [0, 1). None for a model that is truly sparse already.
+        optimizer: checked before anything is changed.
+        sparsity: fraction of the dense weights to remove, in [0, 1). None for a model that is truly sparse already;
+            what is dense in it, such as a small output layer, then stays dense.
         budget: splits what is kept over the dense weights.
         generator: source of randomness, on the CPU.
         rescale: whether to multiply each output's surviving weights by sqrt(fan-in / live fan-in), which keeps the
             scale of the signal that the dense first values had.
 
     Raises:
-        ValueError: dense weights and no sparsity, or a sparsity and no dense weight.
+        ValueError: only dense weights and no sparsity, a sparsity and no dense weight, or an unfit optimizer.
     """
     weights = prunable(model)
+    check_optimizer(weights, optimizer)
     dense = [weight for weight in weights if isinstance(weight, MaskedWeight)]
-    if dense and sparsity is None:
+    if len(dense) == len(weights) and sparsity is None:
         raise ValueError(f"{dense[0].name} is dense; say how sparse to make it, such as sparsity=0.95")
     if sparsity is not None and not dense:
         raise ValueError(

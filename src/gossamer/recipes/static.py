@@ -33,5 +33,5 @@ def static(
         Mocanu, Mocanu, Nguyen, Gibescu, Liotta. A topological insight into restricted Boltzmann machines. Machine
         Learning 104, 2016, arXiv:1604.05978.
     """
-    weights = sparse_start(model, sparsity=sparsity, budget=budget, generator=generator)
+    weights = sparse_start(model, optimizer, sparsity=sparsity, budget=budget, generator=generator)
     return Sparsifier(weights, optimizer, updates=[], generator=generator)

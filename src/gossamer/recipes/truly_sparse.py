@@ -12,7 +12,7 @@ from gossamer.recipes.set_ import set_update
 from gossamer.recipes.start import sparse_start
 from gossamer.sparsifier import Sparsifier
 from gossamer.updates import RemoveNeurons
-from gossamer.weights import Weight
+from gossamer.weights import Weight, prunable
 
 # Between two linear layers these leave neuron j where it is and treat it alone.
 _ELEMENTWISE = (
@@ -66,15 +66,15 @@ def truly_sparse(
         Differs: a removed neuron stays removed, and its outgoing weights go too where the next layer is known (linear
         layers in one nn.Sequential with element-wise modules between); in the authors' code growth fills it again.
     """
-    weights = sparse_start(model, sparsity=sparsity, budget=budget, generator=generator)
     exchange = set_update(update_every=update_every, stop_step=stop_step, drop_fraction=drop_fraction)
     removal = RemoveNeurons(
         neuron_fraction=neuron_fraction,
         start_step=prune_start_step,
         stop_step=stop_step,
         update_every=10 * update_every if prune_every is None else prune_every,
-        readers=_readers(model, weights),
+        readers=_readers(model, prunable(model)),
     )
+    weights = sparse_start(model, optimizer, sparsity=sparsity, budget=budget, generator=generator)
     return Sparsifier(weights, optimizer, updates=[exchange, removal], generator=generator)
 
 

@@ -50,13 +50,13 @@ class RemoveNeurons:
         self, weight: Weight, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator
     ) -> Change:
         """Remove neurons of one hidden layer; the output layer has none to remove."""
+        # All are chosen before any goes: a model may list a reader before the weight that it reads.
+        if weight is weights[0]:
+            for source in (other for other in weights if other.name in self.readers):
+                self._close(source)
+                for reader in (other for other in weights if other.name == self.readers[source.name]):
+                    reader.closed_columns |= source.closed_rows
         before = weight.num_active
-        if weight.name in self.readers:
-            self._close(weight)
-            _drop_closed(weight, optimizer)
-            for reader in (other for other in weights if other.name == self.readers[weight.name]):
-                reader.closed_columns |= weight.closed_rows
-        # The weight before this one may have closed columns here.
         _drop_closed(weight, optimizer)
         return Change(weight.name, before - weight.num_active, 0)
 

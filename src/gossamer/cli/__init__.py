@@ -1,0 +1,51 @@
+"""The command line: gossamer train, compare, inspect, methods."""
+
+import errno
+import os
+import sys
+
+import typer
+
+from gossamer.cli.compare import compare
+from gossamer.cli.inspect import inspect
+from gossamer.cli.methods import methods
+from gossamer.cli.train import train
+from gossamer.training import TrainingInterruptedError
+
+app = typer.Typer(
+    help="Sparsity that pays: train sparse networks, compare them with dense ones, look into them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _command in (compare, train, inspect, methods):
+    app.command()(_command)
+
+# What a user's input can raise. Set GOSSAMER_TRACEBACK=1 to see where it came from.
+_MISTAKES = (ValueError, TypeError, RuntimeError, OSError, ImportError)
+
+
+def main() -> None:
+    """Run the command line; a mistake is one line on stderr and exit code 2, never a traceback."""
+    try:
+        app(standalone_mode=True)
+    except TrainingInterruptedError as stop:
+        _exit(f"{stop}; the same command with --resume goes on", 130)
+    except KeyboardInterrupt:
+        _exit("stopped; the last checkpoint is whole, the same command with --resume goes on", 130)
+    except _MISTAKES as error:
+        if os.environ.get("GOSSAMER_TRACEBACK"):
+            raise
+        _exit(f"error: {_one_line(error)}", 2)
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({error.filename or 'while writing'}); make room, then --resume goes on"
+    notes = getattr(error, "__notes__", [])
+    return " ".join(" ".join([str(error) or type(error).__name__, *notes]).split())
+
+
+def _exit(line: str, code: int) -> None:
+    sys.stderr.write(f"gossamer: {line}\n")
+    raise SystemExit(code)

@@ -1,0 +1,64 @@
+"""Progress of long work on the terminal, and Ctrl-C that waits for the end of a step."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gossamer.training.loop import Watcher
+
+
+@contextmanager
+def progress_bar(*, visible: bool) -> Iterator[Callable[[str], Watcher]]:
+    """Show one bar a run on stderr; yields (label) -> what a training run calls after every step."""
+    console = Console(file=sys.stderr)
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]:<24}"),
+    )
+    # Redrawn by the training thread alone, a few times a second, so that drawing does not compete with kernels.
+    shown = visible and console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown, auto_refresh=False) as progress:
+
+        def begin(label: str) -> Watcher:
+            task = progress.add_task(label, total=None, note="")
+            last = 0.0
+
+            def watch(step: int, num_steps: int, note: str) -> None:
+                nonlocal last
+                progress.update(task, completed=step, total=num_steps, note=note)
+                now = progress.get_time()
+                if now - last > 0.25 or step == num_steps:
+                    last = now
+                    progress.refresh()
+
+            return watch
+
+        yield begin
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C (or SIGTERM) into a flag that is asked between steps; a second one interrupts at once."""
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
