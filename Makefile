@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 install: $(STAMP)  ## create .venv and install Gossamer with the pinned versions
 
 demo: $(STAMP)  ## train dense and sparse networks on the bundled digits and show the result
-	$(BIN)/gossamer compare --data digits --methods dense,static,set,rigl --sparsity 0.95 --out runs/demo --overwrite
+	$(BIN)/gossamer compare --data digits --methods dense,static,set,rigl --sparsity 0.95 --seeds 3 --out runs/demo --overwrite
 
 test: $(STAMP)  ## the whole test suite
 	$(BIN)/python -m pytest -n 2

@@ -28,15 +28,16 @@ _MISTAKES = (ValueError, TypeError, RuntimeError, OSError, ImportError)
 def main() -> None:
     """Run the command line; a mistake is one line on stderr and exit code 2, never a traceback."""
     try:
-        app(standalone_mode=True)
+        app(standalone_mode=False)
     except TrainingInterruptedError as stop:
         _exit(f"{stop}; the same command with --resume goes on", 130)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _exit("stopped; the last checkpoint is whole, the same command with --resume goes on", 130)
-    except _MISTAKES as error:
-        if os.environ.get("GOSSAMER_TRACEBACK"):
+    except Exception as error:
+        usage = getattr(error, "format_message", None)
+        if usage is None and (os.environ.get("GOSSAMER_TRACEBACK") or not isinstance(error, _MISTAKES)):
             raise
-        _exit(f"error: {_one_line(error)}", 2)
+        _exit(f"error: {' '.join(usage().split()) if usage else _one_line(error)}", 2)
 
 
 def _one_line(error: BaseException) -> str:

@@ -22,14 +22,18 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
         overwrite: delete the results that are there.
 
     Raises:
-        ValueError: resume and overwrite, another run holds the folder, results are in the way, or none to resume.
-        OSError: the folder cannot be made or written.
+        ValueError: resume and overwrite, another run holds the folder, results are in the way, there is none to
+            resume, or the folder cannot be made.
+        OSError: the folder cannot be written.
     """
     if resume and overwrite:
         raise ValueError("--resume goes on with a run and --overwrite deletes it; give one of them")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give --out a folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot make the folder {folder} ({error.strerror}); give another --out") from error
     with (folder / _LOCK).open("a") as lock:
         try:
             # The system lets go of the lock when the process ends, killed or not.

@@ -41,6 +41,7 @@ def gradient(
         >>> gradient([(0, torch.tensor([[9.0, -3.0], [1.0, 2.0]]))], torch.tensor([0]), none, none, count=1)
         tensor([1])
     """
+    kept = kept.contiguous()
     best_scores = torch.empty(0, device=kept.device)
     best = torch.empty(0, dtype=torch.int64, device=kept.device)
     for start, tile in tiles:
@@ -49,7 +50,7 @@ def gradient(
             raise ValueError(
                 "the gradient holds NaN, so nothing can be grown by it; check the data and the learning rate"
             )
-        first_row = start // closed_columns.numel()
+        first_row = start // max(1, closed_columns.numel())
         scores[closed_rows[first_row : first_row + tile.shape[0]]] = -1.0
         scores[:, closed_columns] = -1.0
         scores = scores.flatten()

@@ -91,6 +91,8 @@ def _grad_values_cpu(grad: Tensor, x: Tensor, *index: Tensor) -> Tensor:
 
 
 def _backward_cpu(grad: Tensor, x: Tensor, values: Tensor, *index: Tensor) -> tuple[Tensor, Tensor]:
+    # Between forward and backward the values may have been exchanged for others, which no version counter shows.
+    _check(x, values, None, index)
     if _is_narrow(grad):
         wide = _backward_cpu(grad.float(), x.float(), values.float(), *index)
         return wide[0].to(x.dtype), wide[1].to(values.dtype)

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -135,7 +136,7 @@ def _hidden_sizes(match: re.Match[str]) -> list[int]:
 
 
 def _users_model(config: Config, dataset: Dataset, method: Method) -> nn.Module:
-    if not _FUNCTION.match(config.model):
+    if not _FUNCTION.match(config.model) or config.model.startswith("mlp:"):
         raise ValueError(
             f"unknown model {config.model!r}; give mlp:1000x3, mlp:300-100 or package.module:function, "
             "a function of (num_features, num_classes)"
@@ -151,6 +152,9 @@ def _users_model(config: Config, dataset: Dataset, method: Method) -> nn.Module:
 
 def _function(text: str) -> Callable[[int, int], object]:
     path, name = text.split(":")
+    # As `python -m` does: a module in the folder where the command is given can be named.
+    if "" not in sys.path:
+        sys.path.insert(0, "")
     try:
         function: Callable[[int, int], object] = getattr(importlib.import_module(path), name)
     except ModuleNotFoundError as error:

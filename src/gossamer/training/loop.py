@@ -22,6 +22,7 @@ from gossamer.training.checkpoint import CHECKPOINT, load_checkpoint, save_check
 from gossamer.training.config import Config
 from gossamer.training.machine import describe_machine
 from gossamer.training.metrics import Diary, describe_layers, training_bytes
+from gossamer.weights import MaskedWeight
 
 MODEL = "model.safetensors"
 _PARTS = ("data", "forward", "backward", "optimizer", "topology")
@@ -250,7 +251,8 @@ class _Run:
 
     def _finish(self) -> dict[str, Any]:
         setup, progress = self.setup, self.progress
-        held = training_bytes(setup.model, setup.optimizer)
+        masks = [weight.mask for weight in _masked(setup)]
+        held = training_bytes(setup.model, setup.optimizer, masks)
         if setup.sparsifier:
             setup.sparsifier.finalize()
         model = setup.model
@@ -274,6 +276,12 @@ class _Run:
         }
         self.diary.write("end", fields)
         return fields
+
+
+def _masked(setup: Setup) -> list[MaskedWeight]:
+    """The weights that carry a mask which leaves something out."""
+    weights = setup.sparsifier.weights if setup.sparsifier else []
+    return [weight for weight in weights if isinstance(weight, MaskedWeight) and not bool(weight.mask.all())]
 
 
 def evaluate(model: nn.Module, dataset: Dataset, *, batch_size: int = 1000) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,9 @@ def stored_bytes(module: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in module.state_dict().values() if isinstance(tensor, Tensor))
 
 
-def training_bytes(model: nn.Module, optimizer: Optimizer) -> int:
-    """Return the bytes that training holds between two steps: parameters, gradients, buffers, optimizer state."""
-    tensors: list[Tensor] = list(model.buffers())
+def training_bytes(model: nn.Module, optimizer: Optimizer, masks: Sequence[Tensor]) -> int:
+    """Return the bytes that training holds: parameters, gradients, buffers, optimizer state and masks."""
+    tensors: list[Tensor] = [*model.buffers(), *masks]
     for parameter in model.parameters():
         tensors += [parameter, parameter]  # the gradient is as large
         tensors += [value for value in optimizer.state.get(parameter, {}).values() if isinstance(value, Tensor)]
