@@ -1,5 +1,6 @@
 """Exact random choices without a list of what is chosen from: time and memory follow the number drawn."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,9 +38,19 @@ def distinct(total: int, count: int, *, generator: torch.Generator) -> Tensor:
         missing = count - drawn.numel()
         surplus = missing * missing // max(total, 1) + missing // 4 + 16
         fresh = torch.randint(total, (missing + surplus,), generator=generator)
-        drawn = torch.cat([drawn, fresh]).unique()
+        drawn = _distinct_values(torch.cat([drawn, fresh]))
     # Every number of the set is as likely to be surplus as any other.
-    return drawn[torch.randperm(drawn.numel(), generator=generator)[:count].sort().values]
+    kept = torch.ones(drawn.numel(), dtype=torch.bool)
+    kept[torch.randperm(drawn.numel(), generator=generator)[count:]] = False
+    return drawn[kept]
+
+
+def _distinct_values(numbers: Tensor) -> Tensor:
+    """Sort and leave out repeats; numpy sorts integers several times faster than torch."""
+    ordered = np.sort(numbers.numpy())
+    first = np.ones(ordered.size, dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return torch.from_numpy(ordered[first])
 
 
 def absent(present: Tensor, total: int, count: int, *, generator: torch.Generator) -> Tensor:

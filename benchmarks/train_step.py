@@ -1,0 +1,186 @@
+"""Time one training step: truly sparse against dense, masked dense and torch CSR, interleaved in one run.
+
+    python benchmarks/train_step.py                                  the two networks of the README
+    python benchmarks/train_step.py --sizes 784-512-10 --density 0.1 --batch 64 --optimizer adamw
+
+Every contender has the same sizes and, the sparse ones, the same topology. A round times one step of each, so that what
+slows the machine for a while slows all alike; the table gives medians and the ratio to dense within this run.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from gossamer import models, topology
+from gossamer.budgets import er_epsilon, uniform
+from gossamer.nn import SparseLinear
+from gossamer.training.machine import describe_machine
+
+DEFAULTS = (("784-1000-1000-1000-10", 20.0), ("784-4096-4096-4096-10", 20.0))
+
+
+class MaskedLinear(nn.Module):
+    """What a mask costs: a dense product with weight * mask."""
+
+    def __init__(self, layer: SparseLinear) -> None:
+        super().__init__()
+        dense = layer.to_dense()
+        self.weight, self.bias = dense.weight, dense.bias
+        self.mask: Tensor
+        self.register_buffer("mask", topology.to_mask(layer.topology).to(dense.weight.dtype))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Multiply with the masked weight."""
+        return nn.functional.linear(inputs, self.weight * self.mask, self.bias)
+
+
+class TorchCSRLinear(nn.Module):
+    """What torch offers: a CSR tensor as the parameter and its product with a dense matrix."""
+
+    def __init__(self, layer: SparseLinear) -> None:
+        super().__init__()
+        places = layer.topology
+        weight = torch.sparse_csr_tensor(
+            places.row_pointers, places.column_indices, layer.values.detach().clone(), places.shape
+        )
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(torch.zeros(places.shape[0], 1))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Multiply with the CSR weight."""
+        outputs: Tensor = (torch.sparse.mm(self.weight, inputs.t()) + self.bias).t()
+        return outputs
+
+
+def contenders(sizes: list[int], *, density: float, epsilon: float) -> dict[str, nn.Module]:
+    """Return the same network in each storage; a layer that the budget leaves dense is dense in all."""
+
+    def budget(shapes: dict[str, tuple[int, ...]], *, sparsity: float) -> dict[str, int]:
+        return er_epsilon(shapes, epsilon=epsilon) if epsilon else uniform(shapes, sparsity=sparsity)
+
+    generator = torch.Generator().manual_seed(0)
+    sparse = models.mlp(sizes, sparsity=1.0 - density, budget=budget, generator=generator)
+
+    def replaced(make: Callable[[SparseLinear], nn.Module]) -> nn.Module:
+        return nn.Sequential(*(make(layer) if isinstance(layer, SparseLinear) else clone(layer) for layer in sparse))
+
+    return {
+        "dense": models.mlp(sizes, generator=generator),
+        "gossamer": sparse,
+        "masked dense": replaced(MaskedLinear),
+        "torch CSR": replaced(TorchCSRLinear),
+    }
+
+
+def clone(layer: nn.Module) -> nn.Module:
+    return type(layer)(layer.in_features, layer.out_features) if isinstance(layer, nn.Linear) else type(layer)()
+
+
+def make_step(
+    model: nn.Module, inputs: Tensor, targets: Tensor, make: Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]
+) -> Callable[[], None]:
+    optimizer = make(list(model.parameters()))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        cross_entropy(model(inputs), targets).backward()
+        optimizer.step()
+
+    return step
+
+
+def measure(steps: dict[str, Callable[[], None]], *, rounds: int) -> dict[str, float | str]:
+    """Return the median milliseconds of each step over interleaved rounds, or what went wrong."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    failed: dict[str, str] = {}
+    for _ in range(rounds + 5):
+        for name, step in steps.items():
+            if name in failed:
+                continue
+            start = time.perf_counter()
+            try:
+                step()
+            except (RuntimeError, NotImplementedError) as error:
+                failed[name] = " ".join(str(error).split())[:60]
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: failed.get(name) or statistics.median(taken[5:]) for name, taken in times.items()}
+
+
+def run(text: str, *, density: float, epsilon: float, batch: int, rounds: int, optimizer: str) -> Table:
+    sizes = [int(size) for size in text.split("-")]
+    networks = contenders(sizes, density=density, epsilon=epsilon)
+    inputs, targets = torch.randn(batch, sizes[0]), torch.randint(sizes[-1], (batch,))
+
+    def make(parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        if optimizer == "adamw":
+            return torch.optim.AdamW(parameters, lr=1e-3)
+        return torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
+
+    results = measure(
+        {name: make_step(model, inputs, targets, make) for name, model in networks.items()}, rounds=rounds
+    )
+    total = sum(before * after for before, after in pairwise(sizes))
+    active = {name: total for name in networks} | {"gossamer": active_weights(networks["gossamer"])}
+    active["torch CSR"] = active["gossamer"]
+    title = f"{text}, {100 * active['gossamer'] / total:.2f} % of the weights, batch {batch}, {optimizer}"
+    table = Table(title=title, title_justify="left")
+    for header in ("network", "step", "speed-up over dense", "GFLOP/s needed"):
+        table.add_column(header, justify="left" if header == "network" else "right")
+    dense = results["dense"]
+    for name, taken in results.items():
+        if isinstance(taken, str) or isinstance(dense, str):
+            table.add_row(name, f"fails: {taken}", "", "")
+            continue
+        # Forward, input gradient and weight gradient: two operations a weight and sample each.
+        rate = 6e-6 * active[name] * batch / taken
+        table.add_row(name, f"{taken:.2f} ms", f"{dense / taken:.2f}x", f"{rate:.0f}")
+    return table
+
+
+def active_weights(model: nn.Module) -> int:
+    return sum(
+        layer.num_active if isinstance(layer, SparseLinear) else layer.weight.numel()
+        for layer in model.modules()
+        if isinstance(layer, (SparseLinear, nn.Linear))
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", help="features of input, hidden layers and output, such as 784-1000-10")
+    parser.add_argument("--density", type=float, default=0.05, help="share of the weights in each layer")
+    parser.add_argument("--epsilon", type=float, default=0.0, help="instead of --density: weights a neuron, as in SET")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd")
+    parser.add_argument("--threads", type=int, default=0)
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    console = Console()
+    console.print(describe_machine(), f"load {os.getloadavg()[0]:.2f} at the start")
+    cases = [(options.sizes, options.epsilon)] if options.sizes else DEFAULTS
+    for sizes, epsilon in cases:
+        console.print(
+            run(
+                sizes,
+                density=options.density,
+                epsilon=epsilon,
+                batch=options.batch,
+                rounds=options.rounds,
+                optimizer=options.optimizer,
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()
