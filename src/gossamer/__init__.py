@@ -1,6 +1,7 @@
 """Gossamer: sparsity for PyTorch that pays. See docs/tour.md."""
 
 from gossamer import budgets, criteria, data, growth, models, nn, recipes, report, schedules, updates
+from gossamer.files import load, save
 from gossamer.nn import sparsify, to_dense, to_sparse
 from gossamer.sparsifier import Sparsifier
 from gossamer.weights import prunable
@@ -13,11 +14,13 @@ __all__ = [
     "criteria",
     "data",
     "growth",
+    "load",
     "models",
     "nn",
     "prunable",
     "recipes",
     "report",
+    "save",
     "schedules",
     "sparsify",
     "to_dense",
