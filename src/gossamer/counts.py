@@ -21,7 +21,11 @@ def check_sparsity(sparsity: float) -> float:
 
 
 def check_fraction(fraction: float, *, name: str) -> float:
-    """Return `fraction` if it lies in [0, 1], else raise an error that calls it `name`.
+    """Return `fraction` if it lies in [0, 1], else raise.
+
+    Args:
+        fraction: what a user gave.
+        name: what the error calls it.
 
     Raises:
         ValueError: it lies outside [0, 1] or is not a number.
@@ -32,7 +36,11 @@ def check_fraction(fraction: float, *, name: str) -> float:
 
 
 def check_positive(value: int, *, name: str) -> int:
-    """Return `value` if it is at least 1, else raise an error that calls it `name`.
+    """Return `value` if it is at least 1, else raise.
+
+    Args:
+        value: what a user gave.
+        name: what the error calls it.
 
     Raises:
         ValueError: it is below 1.
@@ -60,7 +68,11 @@ def num_active(numel: int, sparsity: float) -> int:
 
 
 def sparsity_of(active: int, numel: int) -> float:
-    """Return the fraction removed; 0 for a tensor without entries.
+    """Return the fraction removed, in [0, 1]; 0 for a tensor without entries.
+
+    Args:
+        active: weights that exist, in [0, numel].
+        numel: number of weights of the dense tensor, >= 0.
 
     Example:
         >>> sparsity_of(50, 1000)
@@ -97,6 +109,9 @@ def split(total: int, shares: list[float], limits: list[int]) -> list[int]:
         shares: wanted parts, one or more, each >= 0.
         limits: largest value of each part.
 
+    Returns:
+        The parts, integers in [0, limit], in the order of the shares.
+
     Raises:
         ValueError: total does not fit within the limits.
 
@@ -120,6 +135,10 @@ def split(total: int, shares: list[float], limits: list[int]) -> list[int]:
 
 def nearest(value: float, limit: int) -> int:
     """Return the integer nearest to a real-valued count, within [0, limit].
+
+    Args:
+        value: the wanted count.
+        limit: largest value, >= 0.
 
     Example:
         >>> nearest(13 * (784 + 1000), 784_000), nearest(13_130.0, 10_000)

@@ -72,6 +72,10 @@ def largest(scores: Tensor, count: int) -> Tensor:
 def overlap(mask: Tensor, other: Tensor) -> int:
     """Return how many entries are active in both masks.
 
+    Args:
+        mask: bool, shape [*].
+        other: bool, shape [*].
+
     Raises:
         ValueError: the shapes differ.
 
@@ -91,6 +95,9 @@ def draw(shape: tuple[int, ...], num_active: int, *, generator: torch.Generator)
         shape: of the mask.
         num_active: how many entries are True, at most as many as there are.
         generator: source of randomness, on the CPU.
+
+    Returns:
+        Mask, bool, of that shape, on the CPU.
 
     Raises:
         ValueError: more active entries than entries.

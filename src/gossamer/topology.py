@@ -51,6 +51,10 @@ class Transpose(NamedTuple):
 def index_dtype(shape: tuple[int, int], num_active: int) -> torch.dtype:
     """Return int32 if every index of such a topology fits, else int64.
 
+    Args:
+        shape: (rows, columns).
+        num_active: number of entries.
+
     Example:
         >>> index_dtype((50_000, 50_000), 1_000_000)
         torch.int32
@@ -170,15 +174,15 @@ def check_topology(topology: Topology) -> None:
     """Raise unless the arrays describe a topology: a file or a state_dict can bring anything.
 
     Raises:
-        ValueError: an array is no vector of int32 or int64, pointers do not ascend from 0 to num_active, or columns
-            are out of range or out of order.
+        ValueError: the arrays are no vectors of int32 or of int64, pointers do not ascend from 0 to num_active, or
+            columns are out of range or out of order.
     """
     shape, pointers, columns = topology
     _check_shape(shape)
-    if columns.dim() != 1 or not {pointers.dtype, columns.dtype} <= {torch.int32, torch.int64}:
+    if columns.dim() != 1 or pointers.dtype != columns.dtype or columns.dtype not in (torch.int32, torch.int64):
         raise ValueError(
             f"row_pointers is {pointers.dtype}, column_indices {columns.dtype} of shape {tuple(columns.shape)}; "
-            "both must be vectors of int32 or int64"
+            "both must be vectors of int32 or both of int64"
         )
     if pointers.shape != (shape[0] + 1,):
         raise ValueError(f"row_pointers has shape {tuple(pointers.shape)}, {shape[0]} rows need ({shape[0] + 1},)")

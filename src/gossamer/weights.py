@@ -303,9 +303,14 @@ class SparseWeight:
             inputs = (args[0] if args else kwargs["inputs"]).detach().reshape(batch, self.shape[1])
             # A copy: the user may fill the same buffer with the next batch.
             inputs = inputs.to(self.module.values.dtype, copy=True)
-            output.register_hook(
-                lambda grad: self._arriving.append((inputs, grad.detach().reshape(batch, self.shape[0])))
-            )
+            base = output._base
+            if base is not None and base.shape == (self.shape[0], batch):
+                # A hook on the view is lost where the next module works in place; one on what it views is not.
+                base.register_hook(lambda grad: self._arriving.append((inputs, grad.detach().t())))
+            else:
+                output.register_hook(
+                    lambda grad: self._arriving.append((inputs, grad.detach().reshape(batch, self.shape[0])))
+                )
 
     def _collect(self, gradient: Tensor) -> None:
         """Runs once a backward pass, after the hooks of all outputs."""

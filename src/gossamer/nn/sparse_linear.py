@@ -200,7 +200,10 @@ class SparseLinear(nn.Module):
         self._set_topology(places)
 
     def _set_topology(self, places: Topology) -> None:
-        self.row_pointers, self.column_indices = places.row_pointers, places.column_indices
+        # Copied: a layer that shared them would be broken by loading a state into another.
+        self.row_pointers, self.column_indices = (
+            part.clone(memory_format=torch.contiguous_format) for part in (places.row_pointers, places.column_indices)
+        )
         self._set_transpose(topology.transpose(places))
 
     def _set_transpose(self, transposed: Transpose) -> None:
@@ -229,7 +232,7 @@ class SparseLinear(nn.Module):
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         if not self.row_pointers.is_meta:
-            self._set_transpose(topology.transpose(self.topology))
+            self._set_topology(self.topology)
 
     def _make_room(self, row_pointers: Tensor, column_indices: Tensor, values: Tensor) -> str | None:
         """Check an incoming topology and size this layer's tensors for it; return what is wrong, if anything."""
@@ -248,6 +251,7 @@ class SparseLinear(nn.Module):
 def _set_data_(parameter: nn.Parameter, data: Tensor) -> None:
     """Give a parameter other data, of another length maybe, while it stays the object that optimizers hold."""
     if data.shape != parameter.shape:
+        parameter.grad = None
         # Autograd remembers the old shape as long as any graph is alive, and forgets it when the dtype changes.
         other = torch.float32 if parameter.dtype == torch.float64 else torch.float64
         parameter.data = data.new_empty(0, dtype=other)

@@ -1,0 +1,102 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from gossamer.nn import SparseLinear
+from gossamer.weights import SparseWeight, prunable
+
+
+def test_prunable_finds_linear_convolutional_and_truly_sparse_weights_in_order() -> None:
+    model = nn.ModuleDict(
+        {
+            "b": nn.Conv1d(2, 3, 1),
+            "a": nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3), nn.Conv3d(2, 3, 1)),
+            "c": SparseLinear(4, 3, sparsity=0.5, generator=torch.Generator()),
+            "d": nn.Linear(3, 2),
+            "e": nn.Embedding(3, 2),
+        }
+    )
+
+    found = prunable(model)
+
+    assert [weight.name for weight in found] == ["b.weight", "a.0.weight", "a.2.weight", "c.values", "d.weight"]
+    assert [type(weight) is SparseWeight for weight in found] == [False, False, False, True, False]
+    assert found[1].closed_columns.shape == (2,)
+
+
+def test_prunable_names_a_root_layer_without_a_dot() -> None:
+    assert prunable(nn.Linear(2, 3))[0].name == "weight"
+    assert prunable(SparseLinear(2, 3, sparsity=0.5, generator=torch.Generator()))[0].name == "values"
+
+
+def test_a_tied_weight_and_a_shared_module_come_once() -> None:
+    tied, shared = nn.Linear(3, 3), nn.Linear(3, 3)
+    other = nn.Linear(3, 3)
+    other.weight = tied.weight
+    truly = SparseLinear(3, 3, sparsity=0.5, generator=torch.Generator())
+
+    model = nn.Sequential(tied, shared, other, shared, truly, truly)
+
+    assert [weight.name for weight in prunable(model)] == ["0.weight", "1.weight", "4.values"]
+
+
+def test_frozen_weights_are_left_out() -> None:
+    model = nn.Sequential(
+        nn.Linear(2, 2), nn.Linear(2, 2), SparseLinear(2, 2, sparsity=0.5, generator=torch.Generator())
+    )
+    model[0].weight.requires_grad_(False)
+    model[2].values.requires_grad_(False)
+
+    assert [weight.name for weight in prunable(model)] == ["1.weight"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({"include": ["1.*"]}, ["1.weight"]),
+        ({"include": "1.*"}, ["1.weight"]),
+        ({"exclude": ["1.*", "2.*"]}, ["0.weight"]),
+        ({"exclude": "1.*"}, ["0.weight", "2.weight"]),
+        ({"include": ("0*", "1*"), "exclude": iter(["0*"])}, ["1.weight"]),
+        ({"include": (name for name in ["0.weight", "2.weight"])}, ["0.weight", "2.weight"]),
+    ],
+    ids=str,
+)
+def test_patterns_choose_weights(settings: dict[str, Any], names: list[str]) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+
+    assert [weight.name for weight in prunable(model, **settings)] == names
+
+
+@pytest.mark.parametrize("model", [nn.ReLU(), nn.Sequential(nn.Embedding(2, 2)), nn.Linear(2, 2).requires_grad_(False)])
+def test_a_model_without_prunable_weights_is_an_error(model: nn.Module) -> None:
+    with pytest.raises(
+        ValueError, match=f"{type(model).__name__} has no trainable Linear, Conv or SparseLinear weight"
+    ):
+        prunable(model)
+
+
+def test_patterns_that_match_nothing_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"matches head\.\*; check include"):
+        prunable(nn.Linear(2, 2), include=["head.*"])
+
+
+def test_a_weight_that_is_computed_from_others_is_an_error() -> None:
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))
+
+    with pytest.raises(ValueError, match="weight is computed by a parametrization"):
+        prunable(layer)
+
+
+def test_prunable_has_no_side_effect_on_the_model() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), SparseLinear(2, 2, sparsity=0.5, generator=torch.Generator()))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    prunable(model)
+
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    for module in model.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+    assert not any(parameter._backward_hooks for parameter in model.parameters())
