@@ -163,3 +163,11 @@ def test_a_split_of_shares_that_add_up_moves_no_part_by_one_or_more(weights: lis
 def test_a_split_that_cannot_fit_is_refused_by_value(total: int) -> None:
     with pytest.raises(ValueError, match=f"^cannot place {total} weights where 6 fit"):
         counts.split(total, [1.0, 1.0], [2, 4])
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "expected"),
+    [(23_192.4, 784_000, 23_192), (2.6, 9, 3), (13_130.0, 10_000, 10_000), (-0.7, 5, 0), (0.0, 0, 0), (3.0, 3, 3)],
+)
+def test_the_nearest_count_stays_within_its_limit(value: float, limit: int, expected: int) -> None:
+    assert counts.nearest(value, limit) == expected

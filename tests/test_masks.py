@@ -157,3 +157,36 @@ def test_masks_of_different_shapes_are_not_compared() -> None:
 def test_competitors_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"competes has shape .*\(2, 2\)"):
         masks.keep_largest(torch.rand(2, 2), 1, competes=torch.ones(shape, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(("shape", "num_active"), [((3, 4), 5), ((3, 4), 0), ((3, 4), 12), ((2, 3, 2), 7), ((0, 4), 0)])
+def test_a_drawn_mask_has_exactly_its_count(shape: tuple[int, ...], num_active: int) -> None:
+    one, again, other = (
+        masks.draw(shape, num_active, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+
+    assert (one.shape, one.dtype, int(one.sum())) == (shape, torch.bool, num_active)
+    assert torch.equal(one, again)
+    assert torch.equal(one, other) == (num_active in (0, 12))
+
+
+def test_a_drawn_mask_favours_no_place() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    hits = torch.stack([masks.draw((2, 4), 3, generator=generator) for _ in range(800)]).sum(0)
+
+    # 300 expected, deviation about 14
+    assert 230 < int(hits.min()) <= int(hits.max()) < 370
+
+
+def test_more_active_entries_than_entries_are_refused() -> None:
+    with pytest.raises(ValueError, match="cannot draw 13 different entries out of 12"):
+        masks.draw((3, 4), 13, generator=torch.Generator())
+
+
+def test_what_is_kept_of_an_output_is_scaled_by_the_root_of_its_lost_fan_in() -> None:
+    mask = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]]).bool()
+
+    assert masks.fan_in_scale(mask).tolist() == [[1.0], [2.0], [1.0]]
+    assert masks.fan_in_scale(mask.view(3, 1, 2, 2)).shape == (3, 1, 1, 1)
+    assert masks.fan_in_scale(torch.ones(2, 0).bool()).tolist() == [[1.0], [1.0]]

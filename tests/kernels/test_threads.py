@@ -46,3 +46,16 @@ def test_callers_at_the_same_time_do_not_meet(openmp: bool, monkeypatch: pytest.
     assert all(
         torch.equal(*pair) for one, other in zip(found, expected, strict=True) for pair in zip(one, other, strict=True)
     )
+
+
+@pytest.mark.parametrize(("count", "num_blocks", "team"), [(1, 8, 1), (2, 8, 2), (3, 2, 2), (3, 0, 1)])
+def test_a_team_has_the_threads_of_torch_but_no_more_than_blocks(
+    count: int, num_blocks: int, team: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    monkeypatch.setattr(threads, "_parallel", lambda: lambda task, data, num_threads: started.append(num_threads))
+    torch.set_num_threads(count)
+
+    threads.run(0, [], num_blocks=num_blocks)
+
+    assert started == [team]

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torch.utils.checkpoint import checkpoint
 
-from gossamer import weights
 from gossamer.nn import SparseLinear
 from gossamer.weights import SparseWeight, is_held, prunable
 
@@ -21,7 +20,7 @@ both = pytest.mark.parametrize("storage", STORAGES)
 def test_the_dense_gradient_is_that_of_the_dense_layer_however_it_is_cut(
     storage: str, tile_numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "_TILE_NUMBERS", tile_numbers)
+    monkeypatch.setattr("gossamer.weights.tiles.TILE_NUMBERS", tile_numbers)
     module, weight = view_of(random_dense(4, 5, 0.4), storage, bias=True)
     dense = nn.Linear(5, 4, dtype=torch.float64)
     dense.weight.data.copy_(random_dense(4, 5, 0.4))

@@ -1,0 +1,128 @@
+"""A masked weight: a dense parameter and a mask."""
+
+from collections.abc import Iterator
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from gossamer.weights.state import move_state_
+from gossamer.weights.tiles import over_ranks, row_tiles, unseen
+from gossamer.weights.view import nothing_closed
+
+
+@final
+class MaskedWeight:
+    """A dense parameter and a mask: nothing about the module changes, and nothing is saved by it either.
+
+    The mask is applied to the gradient as it is made, so that clipping and momentum see active weights alone.
+
+    Args:
+        name: where the weight stands in the model.
+        parameter: dense tensor with at least two axes.
+    """
+
+    def __init__(self, name: str, parameter: nn.Parameter) -> None:
+        self.name = name
+        self.shape = tuple(parameter.shape)
+        self.mask = torch.ones(self.shape, dtype=torch.bool, device=parameter.device)
+        self.closed_rows, self.closed_columns = nothing_closed(self.shape, parameter.device)
+        self._parameter = parameter
+        self._watching = False
+        self._dense_gradient: Tensor | None = None
+        self._handle: RemovableHandle | None = None
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        """The dense tensor."""
+        return self._parameter
+
+    @property
+    def mask(self) -> Tensor:
+        """Which entries exist: bool, the weight's shape."""
+        return self._mask
+
+    @mask.setter
+    def mask(self, mask: Tensor) -> None:
+        self._mask = mask
+        self._num_active = int(mask.sum())
+        # None where nothing is masked: then nothing needs to be done at any step.
+        self._inactive = ~mask if self._num_active < mask.numel() else None
+
+    @property
+    def num_active(self) -> int:
+        """Number of weights that exist."""
+        return self._num_active
+
+    def indices(self) -> Tensor:
+        """Return the linear index of each active weight; see `Weight`."""
+        return self.mask.flatten().nonzero().flatten()
+
+    def values(self) -> Tensor:
+        """Return the active weights; see `Weight`."""
+        return self._parameter.detach()[self.mask]
+
+    def set_mask_(self, mask: Tensor) -> None:
+        """Take a mask of the weight's shape and zero what it leaves out.
+
+        Raises:
+            ValueError: the mask has another shape.
+        """
+        if mask.shape != self.mask.shape:
+            raise ValueError(f"mask has shape {tuple(mask.shape)}, {self.name} has {self.shape}; they must agree")
+        self.mask = mask.to(self.mask.device).clone()
+        self.apply_mask_()
+
+    def apply_mask_(self) -> None:
+        """Set inactive weights to zero, whatever an optimizer made of them."""
+        if self._inactive is not None:
+            self._parameter.data.masked_fill_(self._inactive, 0.0)
+
+    def change_(self, kept: Tensor, grown: Tensor, grown_values: Tensor, optimizer: Optimizer | None) -> None:
+        """Keep some active weights, add others, and clear the state of what changed; see `Weight`."""
+        survivors = torch.zeros(self.mask.numel(), dtype=torch.bool, device=self.mask.device)
+        survivors[self.indices()[kept]] = True
+        self.mask = survivors.clone().index_fill_(0, grown, True).view(self.shape)
+        self.apply_mask_()
+        if grown.numel():
+            places = torch.unravel_index(grown, self.shape)
+            self._parameter.data[places] = grown_values.to(self._parameter.dtype)
+        # Zero outside the survivors: dropped weights must not come back with old momentum.
+        gone = ~survivors.view(self.shape)
+        move_state_(optimizer, self._parameter, self._parameter.shape, lambda tensor: tensor.masked_fill_(gone, 0))
+        self._parameter.grad = None
+
+    def attach(self) -> None:
+        """Mask the gradient from now on."""
+        self._handle = self._parameter.register_hook(self._mask_gradient)
+
+    def detach(self) -> None:
+        """Stop masking the gradient."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    def watch(self) -> None:
+        """Record the dense gradient from now on."""
+        self._watching = True
+
+    def unwatch(self) -> None:
+        """Stop recording and forget."""
+        self._watching, self._dense_gradient = False, None
+
+    def gradient_tiles(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield the recorded dense gradient; see `Weight`."""
+        if self._dense_gradient is None:
+            raise RuntimeError(unseen(self.name))
+        gradient = self._dense_gradient.reshape(self.shape[0], -1)
+        for start, stop in row_tiles(*gradient.shape):
+            yield start * gradient.shape[1], over_ranks(gradient[start:stop])
+
+    def _mask_gradient(self, gradient: Tensor) -> Tensor:
+        if self._watching:
+            # No gradient yet: whatever came before was thrown away, as that of a step that a GradScaler skips.
+            before = None if self._parameter.grad is None else self._dense_gradient
+            self._dense_gradient = gradient.detach().clone() if before is None else before + gradient.detach()
+        return gradient if self._inactive is None else gradient.masked_fill(self._inactive, 0.0)

@@ -1,0 +1,128 @@
+"""A truly sparse weight: the values and the topology of a layer."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from gossamer import topology
+from gossamer.nn.sparse_linear import SparseLinear
+from gossamer.weights.state import move_state_
+from gossamer.weights.tiles import over_ranks, row_tiles, unseen
+from gossamer.weights.view import nothing_closed
+
+
+@final
+class SparseWeight:
+    """The values and the topology of a `SparseLinear`; everything here is O(active) but for `gradient_tiles`.
+
+    Args:
+        name: where the weight stands in the model.
+        module: the layer.
+    """
+
+    def __init__(self, name: str, module: SparseLinear) -> None:
+        self.name = name
+        self.shape: tuple[int, ...] = (module.out_features, module.in_features)
+        self.module = module
+        self.closed_rows, self.closed_columns = nothing_closed(self.shape, module.values.device)
+        self._watching = False
+        # Inputs and output gradients: of the backward pass that is under way, and of those that are done.
+        self._arriving: list[tuple[Tensor, Tensor]] = []
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._handles: list[RemovableHandle] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copied or pickled layer takes its hooks along; there they must not hoard what nobody reads.
+        return self.__dict__ | {"_watching": False, "_arriving": [], "_seen": [], "_handles": []}
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        """The 1-D parameter of active values."""
+        return self.module.values
+
+    @property
+    def num_active(self) -> int:
+        """Number of weights that exist."""
+        return self.module.num_active
+
+    def indices(self) -> Tensor:
+        """Return the linear index of each active weight; see `Weight`."""
+        return topology.linear_indices(self.module.topology)
+
+    def values(self) -> Tensor:
+        """Return the active weights; see `Weight`."""
+        return self.module.values.detach()
+
+    def change_(self, kept: Tensor, grown: Tensor, grown_values: Tensor, optimizer: Optimizer | None) -> None:
+        """Keep some active weights, add others, and move the optimizer's state along; see `Weight`."""
+        old_shape = self.module.values.shape
+        linear, order = torch.cat([self.indices()[kept], grown]).sort()
+        # source[new slot] = old slot, or -1 where the weight is new
+        source = torch.cat([kept, kept.new_full((grown.numel(),), -1)])[order]
+        values = torch.cat([self.values()[kept], grown_values.to(self.module.values.dtype)])[order]
+        self.module.replace_(topology.from_linear(linear, self.module.topology.shape), values)
+        old = source >= 0
+
+        def follow(tensor: Tensor) -> Tensor:
+            moved = tensor.new_zeros(source.shape)
+            moved[old] = tensor[source[old]]
+            return moved
+
+        move_state_(optimizer, self.module.values, old_shape, follow)
+        self.module.values.grad = None
+
+    def attach(self) -> None:
+        """Listen to the layer from now on; torch.compile passes over hooks that come after it."""
+        self._handles = [
+            self.module.register_forward_hook(self._record, with_kwargs=True),
+            self.module.values.register_hook(self._collect),
+        ]
+
+    def detach(self) -> None:
+        """Stop listening."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def watch(self) -> None:
+        """Record inputs and output gradients of the layer from now on."""
+        self._watching = True
+
+    def unwatch(self) -> None:
+        """Stop recording and forget."""
+        self._watching, self._arriving, self._seen = False, [], []
+
+    def gradient_tiles(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield the dense gradient, multiplied out tile by tile in bounded memory; see `Weight`."""
+        if not self._seen:
+            raise RuntimeError(unseen(self.name))
+        rows, columns = self.module.topology.shape
+        for start, stop in row_tiles(rows, columns):
+            parts = [output_grad[:, start:stop].t() @ inputs for inputs, output_grad in self._seen]
+            yield start * columns, over_ranks(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
+
+    def _record(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+        if self._watching and output.requires_grad:
+            batch = math.prod(output.shape[:-1])
+            inputs = (args[0] if args else kwargs["inputs"]).detach().reshape(batch, self.shape[1])
+            # A copy: the user may fill the same buffer with the next batch.
+            inputs = inputs.to(self.module.values.dtype, copy=True)
+            base = output._base
+            if base is not None and base.shape == (self.shape[0], batch):
+                # A hook on the view is lost where the next module works in place; one on what it views is not.
+                base.register_hook(lambda grad: self._arriving.append((inputs, grad.detach().t())))
+            else:
+                output.register_hook(
+                    lambda grad: self._arriving.append((inputs, grad.detach().reshape(batch, self.shape[0])))
+                )
+
+    def _collect(self, gradient: Tensor) -> None:
+        """Runs once a backward pass, after the hooks of all outputs."""
+        # No gradient yet: see MaskedWeight._mask_gradient.
+        before = [] if self.module.values.grad is None else self._seen
+        self._seen, self._arriving = before + self._arriving, []

@@ -1,0 +1,86 @@
+"""What an update sees of a weight, whether it is masked or truly sparse.
+
+Slots are places among the active weights: slot k is the k-th active entry in the order of linear indices.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+class Weight(Protocol):
+    """What an update sees of a weight; it never asks how the weight is stored.
+
+    Attributes:
+        name: where the weight stands in the model.
+        shape: shape of the dense tensor, (out, in, ...).
+        parameter: the tensor that the optimizer holds.
+        closed_rows, closed_columns: bool, outputs and inputs that are removed for good: nothing grows there.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    closed_rows: Tensor
+    closed_columns: Tensor
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        """The tensor that the optimizer holds."""
+
+    @property
+    def num_active(self) -> int:
+        """Number of weights that exist."""
+
+    def indices(self) -> Tensor:
+        """Return the linear index of each active weight, ascending, shape [num_active], int64."""
+
+    def values(self) -> Tensor:
+        """Return the active weights in the order of `indices`, detached, shape [num_active]."""
+
+    def change_(self, kept: Tensor, grown: Tensor, grown_values: Tensor, optimizer: Optimizer | None) -> None:
+        """Keep some active weights, add others, and move the optimizer's state along.
+
+        Args:
+            kept: slots that stay, ascending, shape [k], int64.
+            grown: linear indices to activate, ascending, none of them among the kept, shape [g], int64.
+            grown_values: their values, shape [g].
+            optimizer: what holds state of the parameter: survivors keep theirs, grown weights start with zero.
+        """
+
+    def watch(self) -> None:
+        """Record from now on what the dense gradient needs, once attached."""
+
+    def unwatch(self) -> None:
+        """Stop recording and forget."""
+
+    def gradient_tiles(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield the dense gradient in stretches of rows: (first linear index, [rows, columns]).
+
+        It is summed over the backward passes since `watch` and, as the gradient itself, since the last zero_grad().
+
+        Raises:
+            RuntimeError: no backward pass was seen.
+        """
+
+
+def numel(weight: Weight) -> int:
+    """Return the number of entries of the dense tensor."""
+    return math.prod(weight.shape)
+
+
+def num_open(weight: Weight) -> int:
+    """Return how many entries are neither in a closed row nor in a closed column."""
+    return int((~weight.closed_rows).sum()) * int((~weight.closed_columns).sum())
+
+
+def nothing_closed(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return closed rows and closed columns of a weight of which nothing is removed."""
+    columns = math.prod(shape[1:])
+    return (
+        torch.zeros(shape[0], dtype=torch.bool, device=device),
+        torch.zeros(columns, dtype=torch.bool, device=device),
+    )

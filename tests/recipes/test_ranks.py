@@ -1,0 +1,37 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parent / "two_ranks.py"
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Run two ranks and return what each of them found."""
+    folder = tmp_path_factory.mktemp("ranks")
+    ranks = [subprocess.Popen([sys.executable, str(SCRIPT), str(folder), str(rank)]) for rank in (0, 1)]
+    try:
+        codes = [rank.wait(timeout=120) for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert codes == [0, 0]
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def test_ranks_that_share_a_model_keep_equal_topologies(found: list[dict[str, Any]]) -> None:
+    assert found[0]["rigl"] == found[1]["rigl"]
+    assert found[0]["rigl"][0] != found[0]["rigl"][-1]
+
+
+def test_two_ranks_grow_what_one_process_grows_on_both_their_batches(found: list[dict[str, Any]]) -> None:
+    assert found[0]["rigl"] == found[0]["alone"]
+
+
+def test_generators_of_different_seeds_are_found_out(found: list[dict[str, Any]]) -> None:
+    for rank in (0, 1):
+        assert found[rank]["set"].startswith("topologies differ between ranks after step 2; give the sparsifiers")

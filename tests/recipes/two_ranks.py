@@ -1,0 +1,79 @@
+"""Two processes that train together; started by test_ranks.py as `two_ranks.py FOLDER RANK`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import SGD
+
+from gossamer import Sparsifier, budgets, recipes
+from gossamer.models import mlp
+
+NUM_STEPS = 7
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def train(model: nn.Module, optimizer: SGD, sparsifier: Sparsifier, ranks: list[int]) -> list[Any]:
+    """Train on the batches of these ranks, and return the topologies after each step."""
+    seen = []
+    for step in range(NUM_STEPS):
+        inputs = [torch.randn(8, 10, generator=seeded(100 * step + rank), dtype=torch.float64) for rank in ranks]
+        optimizer.zero_grad()
+        model(torch.cat(inputs)).pow(2).mean().backward()
+        optimizer.step()
+        sparsifier.step()
+        seen.append([weight.indices().tolist() for weight in sparsifier.weights])
+    return seen
+
+
+def network() -> nn.Sequential:
+    return mlp([10, 16, 4], sparsity=0.6, budget=budgets.uniform, generator=seeded(0)).double()
+
+
+def start_rigl(model: nn.Module, optimizer: SGD) -> Sparsifier:
+    return recipes.rigl(model, optimizer, update_every=2, stop_step=20, generator=seeded(0))
+
+
+def rigl_together(rank: int) -> list[Any]:
+    model = DistributedDataParallel(network())
+    optimizer = SGD(model.parameters(), lr=0.05, momentum=0.9)
+    return train(model, optimizer, start_rigl(model, optimizer), [rank])
+
+
+def rigl_alone() -> list[Any]:
+    model = network()
+    optimizer = SGD(model.parameters(), lr=0.05, momentum=0.9)
+    return train(model, optimizer, start_rigl(model, optimizer), [0, 1])
+
+
+def set_with_seeds_of_their_own(rank: int) -> str:
+    model = DistributedDataParallel(network())
+    optimizer = SGD(model.parameters(), lr=0.05)
+    sparsifier = recipes.set_(model, optimizer, update_every=2, stop_step=20, generator=seeded(rank))
+    try:
+        train(model, optimizer, sparsifier, [rank])
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
+def main(folder: Path, rank: int) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    found: dict[str, Any] = {"rigl": rigl_together(rank), "set": set_with_seeds_of_their_own(rank)}
+    dist.destroy_process_group()
+    if rank == 0:
+        found["alone"] = rigl_alone()
+    (folder / f"{rank}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
