@@ -201,7 +201,7 @@ def test_a_random_topology_favours_no_place() -> None:
     generator = _generator(3)
     hits = torch.zeros(3, 4)
 
-    for _ in range(600):
+    for _ in range(200):
         hits += topology.to_mask(topology.erdos_renyi((3, 4), 5, generator=generator))
 
     # Entries of one draw exclude each other, which only makes the statistic smaller.

@@ -29,19 +29,19 @@ def distinct(total: int, count: int, *, generator: torch.Generator) -> Tensor:
         raise ValueError(f"cannot draw {count} different entries out of {total}; ask for at most {total}")
     if 2 * count > total:
         left_out = distinct(total, total - count, generator=generator)
-        chosen = torch.ones(total, dtype=torch.bool)
+        chosen = torch.ones(total, dtype=torch.bool, device="cpu")
         chosen[left_out] = False
         return chosen.nonzero().flatten()
-    drawn = torch.empty(0, dtype=torch.int64)
+    drawn = torch.empty(0, dtype=torch.int64, device="cpu")
     while drawn.numel() < count:
         # Some draws fall on a number already there; a surplus makes a second round rare.
         missing = count - drawn.numel()
         surplus = missing * missing // max(total, 1) + missing // 4 + 16
-        fresh = torch.randint(total, (missing + surplus,), generator=generator)
+        fresh = torch.randint(total, (missing + surplus,), generator=generator, device="cpu")
         drawn = _distinct_values(torch.cat([drawn, fresh]))
     # Every number of the set is as likely to be surplus as any other.
-    kept = torch.ones(drawn.numel(), dtype=torch.bool)
-    kept[torch.randperm(drawn.numel(), generator=generator)[count:]] = False
+    kept = torch.ones(drawn.numel(), dtype=torch.bool, device="cpu")
+    kept[torch.randperm(drawn.numel(), generator=generator, device="cpu")[count:]] = False
     return drawn[kept]
 
 

@@ -21,7 +21,7 @@ def work(size, sparsity):
 
 work(10, 0.5)
 before = peak()
-assert work(50_000, 0.9996) == 1_000_000
+assert work(50_000, 0.9999) == 250_000
 print(peak() - before)
 """
 
@@ -31,4 +31,4 @@ def test_a_large_layer_lives_without_a_dense_detour() -> None:
 
     assert result.returncode == 0, result.stderr
     # The dense weight would take 10,000 MB, its mask 2,500.
-    assert int(result.stdout) < 300_000
+    assert int(result.stdout) < 200_000

@@ -78,4 +78,6 @@ def table_rows(text: str, heading: str) -> list[list[str]]:
             lines.append(line)
         elif lines or line.startswith("#"):
             break
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    return [
+        [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")] for line in lines[2:]
+    ]

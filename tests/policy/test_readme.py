@@ -7,7 +7,7 @@ import pytest
 from gossamer.training import METHODS
 
 from .documents import broken_links, check_command, commands, run_python
-from .source import DOCS, DOCUMENTS, ROOT, blocks
+from .source import DOCS, DOCUMENTS, ROOT, blocks, table_rows
 
 README = ROOT / "README.md"
 every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -45,12 +45,9 @@ def test_every_local_link_leads_somewhere(path: Path) -> None:
 
 
 def test_the_readme_has_the_row_of_each_method() -> None:
-    rows = [f"| `{method.name}` | {method.summary} | {method.paper} |" for method in METHODS]
-    lines = [re.sub(" +", " ", line) for line in README.read_text(encoding="utf-8").splitlines()]
+    rows = table_rows(README.read_text(encoding="utf-8"), "## On the command line")
 
-    assert [line for line in lines if line.startswith("| `")][: len(rows)] == [
-        row.replace("|  |", "| |") for row in rows
-    ]
+    assert rows == [[f"`{method.name}`", method.summary, method.paper] for method in METHODS]
 
 
 @every_document

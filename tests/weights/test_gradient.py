@@ -124,6 +124,17 @@ def test_a_forward_pass_without_gradient_is_not_recorded(storage: str) -> None:
         list(weight.gradient_tiles())
 
 
+@both
+def test_a_pass_to_the_inputs_alone_does_not_count(storage: str) -> None:
+    module, weight = view_of(random_dense(4, 5, 0.4), storage)
+    weight.watch()
+    inputs = torch.ones(2, 5, dtype=torch.float64, requires_grad=True)
+    torch.autograd.grad(100 * module(inputs).sum(), inputs)
+    module(inputs).sum().backward()
+
+    torch.testing.assert_close(dense_gradient(weight), torch.full((4, 5), 2.0, dtype=torch.float64))
+
+
 def test_the_copy_of_a_watched_layer_does_not_hoard_inputs() -> None:
     module, weight = view_of(random_dense(4, 5, 0.4), "truly sparse")
     weight.watch()

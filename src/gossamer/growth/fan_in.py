@@ -25,5 +25,5 @@ def fan_in_uniform(rows: Tensor, fan_in: Tensor, *, generator: torch.Generator) 
         Differs: the live fan-in, not the size of the layer.
     """
     bound = (6.0 / fan_in.clamp(min=1).double()).sqrt()[rows]
-    unit = torch.rand(rows.numel(), generator=generator, dtype=torch.float64).to(rows.device)
+    unit = torch.rand(rows.numel(), generator=generator, dtype=torch.float64, device="cpu").to(rows.device)
     return ((2.0 * unit - 1.0) * bound).float()

@@ -12,8 +12,9 @@ from gossamer.growth import fan_in_uniform
 from gossamer.kernels import ops
 from gossamer.topology import Topology, Transpose
 
-_SAVED = ("row_pointers", "column_indices")
-_DERIVED = ("column_pointers", "row_indices", "permutation")
+# column_pointers could be derived too; saved, they tell how many inputs the layer of a state has.
+_SAVED = ("row_pointers", "column_indices", "column_pointers")
+_DERIVED = ("row_indices", "permutation")
 
 
 class SparseLinear(nn.Module):
@@ -38,7 +39,8 @@ class SparseLinear(nn.Module):
     Attributes:
         values: the active weights, row by row, columns ascending, shape [num_active].
         row_pointers, column_indices: the topology in CSR, saved with the state.
-        column_pointers, row_indices, permutation: its transpose, made again on loading.
+        column_pointers: where each input's weights begin in its transpose, saved too.
+        row_indices, permutation: the rest of the transpose, made again on loading.
 
     Raises:
         ValueError: a size is negative, or sparsity lies outside [0, 1).
@@ -165,8 +167,13 @@ class SparseLinear(nn.Module):
         Args:
             places: which weights exist from now on, same shape as before.
             values: their values, shape [num_active].
+
+        Raises:
+            ValueError: another number of values than places.
         """
-        _set_data_(self.values, values.to(self.values.dtype))
+        if values.shape != places.column_indices.shape:
+            raise ValueError(f"{values.numel()} values for {places.num_active} active weights; they must agree")
+        _set_data_(self.values, values.detach().to(self.values.dtype, copy=True))
         self._set_topology(places)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -223,8 +230,10 @@ class SparseLinear(nn.Module):
         error_msgs: list[str],
     ) -> None:
         # A state may hold another topology, and so another number of values, than this layer was born with.
-        if all(prefix + name in state_dict for name in (*_SAVED, "values")):
-            problem = self._make_room(*(state_dict[prefix + name] for name in (*_SAVED, "values")))
+        names = (*_SAVED, "values", "bias")
+        *places, values, bias = (state_dict.get(prefix + name) for name in names)
+        if any(part is not None for part in (*places, values)):
+            problem = self._make_room(places[0], places[1], places[2], values, bias)
             if problem:
                 error_msgs.append(f"{prefix}values: {problem}")
                 return
@@ -234,14 +243,23 @@ class SparseLinear(nn.Module):
         if not self.row_pointers.is_meta:
             self._set_topology(self.topology)
 
-    def _make_room(self, row_pointers: Tensor, column_indices: Tensor, values: Tensor) -> str | None:
-        """Check an incoming topology and size this layer's tensors for it; return what is wrong, if anything."""
+    def _make_room(
+        self, row_pointers: Any, column_indices: Any, column_pointers: Any, values: Any, bias: Any
+    ) -> str | None:
+        """Check an incoming state and size this layer's tensors for it; return what is wrong, if anything."""
+        # Half a topology is no topology: with the other half of this layer's own it would point anywhere.
+        if not all(isinstance(part, Tensor) for part in (row_pointers, column_indices, column_pointers, values)):
+            return f"values, {', '.join(_SAVED)} must come together, each a tensor; save the layer again"
+        if column_pointers.shape != self.column_pointers.shape:
+            return f"of a layer with {column_pointers.numel() - 1} inputs, this one has {self.in_features}"
         try:
             topology.check_topology(Topology((self.out_features, self.in_features), row_pointers, column_indices))
         except ValueError as error:
             return str(error)
         if values.shape != column_indices.shape:
-            return f"{values.numel()} values for {column_indices.numel()} active weights"
+            return f"shape {tuple(values.shape)} for {column_indices.numel()} active weights"
+        if isinstance(bias, Tensor) and self.bias is not None and bias.shape != self.bias.shape:
+            return f"the bias beside them has shape {tuple(bias.shape)}, the layer needs {tuple(self.bias.shape)}"
         if values.shape != self.values.shape:
             _set_data_(self.values, self.values.detach().new_empty(values.shape))
             self.column_indices = self.column_indices.new_empty(values.shape)

@@ -115,11 +115,14 @@ class SparseWeight:
             base = output._base
             if base is not None and base.shape == (self.shape[0], batch):
                 # A hook on the view is lost where the next module works in place; one on what it views is not.
-                base.register_hook(lambda grad: self._arriving.append((inputs, grad.detach().t())))
+                base.register_hook(lambda grad: self._arrive(inputs, grad.detach().t()))
             else:
-                output.register_hook(
-                    lambda grad: self._arriving.append((inputs, grad.detach().reshape(batch, self.shape[0])))
-                )
+                output.register_hook(lambda grad: self._arrive(inputs, grad.detach().reshape(batch, self.shape[0])))
+
+    def _arrive(self, inputs: Tensor, output_grad: Tensor) -> None:
+        self._arriving.append((inputs, output_grad))
+        # A pass that ends without asking for the weights' gradient, such as one to the inputs alone, does not count.
+        torch.autograd.Variable._execution_engine.queue_callback(self._arriving.clear)
 
     def _collect(self, gradient: Tensor) -> None:
         """Runs once a backward pass, after the hooks of all outputs."""
