@@ -1,6 +1,7 @@
 """Files that are whole or not there: written aside, flushed to disk, renamed."""
 
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
     Raises:
         OSError: it could not be written; what stood at `path` before still does.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     aside = Path(name)
     try:
@@ -26,8 +27,25 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
         # mkstemp makes files that nobody else may read; a result is an ordinary file.
         aside.chmod(0o666 & ~_umask())
         aside.replace(path)
+    except Exception as error:
+        if number := _system_error(error):
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise
     finally:
         aside.unlink(missing_ok=True)
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Return what a killed process left aside of `path`; nobody may be writing it now."""
+    return [found for found in path.parent.glob(".*.part") if found.name.startswith(f".{path.name}.")]
+
+
+def _system_error(error: Exception) -> int | None:
+    """The number of the system's error: torch and safetensors hide it behind errors of their own."""
+    if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+        return error.__context__.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return error.errno if isinstance(error, OSError) else int(found[1]) if found else None
 
 
 def _umask() -> int:

@@ -43,7 +43,7 @@ def save(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | No
 
     Raises:
         OSError: the file could not be written; an older one at `path` is as it was.
-        ValueError: a metadata key is one of the format's own.
+        ValueError: a metadata key is one of the format's own, or the state holds something that is no tensor.
     """
     layers = {
         name: [layer.out_features, layer.in_features]
@@ -53,8 +53,11 @@ def save(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | No
     own = {"format": _FORMAT, "sparse_layers": json.dumps(layers)}
     if taken := own.keys() & (metadata or {}).keys():
         raise ValueError(f"metadata may not use {', '.join(sorted(taken))}; the format uses these keys itself")
+    entries = model.state_dict()
+    if others := [name for name, entry in entries.items() if not isinstance(entry, Tensor)]:
+        raise ValueError(f"{', '.join(others)} in the state is no tensor; a safetensors file holds tensors only")
     # Tied tensors are stored once for each name: safetensors knows no sharing.
-    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in entries.items()}
     atomic.write(
         Path(path), lambda aside: safetensors.torch.save_file(state, aside, metadata={**(metadata or {}), **own})
     )
@@ -76,14 +79,28 @@ def read(path: str | Path) -> SavedModel:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is no whole safetensors file ({error}); save the model again") from error
-    layers = {name: (shape[0], shape[1]) for name, shape in json.loads(metadata.pop("sparse_layers", "{}")).items()}
-    metadata.pop("format", None)
-    for name in layers:
-        try:
-            topology.check_topology(topology_of(tensors, name, layers[name]))
-        except (KeyError, ValueError) as error:
-            raise ValueError(f"{path}: layer {name} is damaged: {error}; save the model again") from error
-    return SavedModel(tensors, layers, metadata)
+    made_by, text = metadata.pop("format", _FORMAT), metadata.pop("sparse_layers", "{}")
+    if made_by != _FORMAT and made_by.startswith("gossamer"):
+        raise ValueError(f"{path} has the format {made_by!r}, this version reads {_FORMAT!r}; update gossamer")
+    return SavedModel(tensors, _checked_layers(path, text, tensors), metadata)
+
+
+def _checked_layers(path: Path, text: str, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
+    """The shapes of the truly sparse layers; a file can bring anything."""
+    layers: dict[str, tuple[int, int]] = {}
+    name = ""
+    try:
+        for name, (rows, columns) in json.loads(text).items():
+            layers[name] = int(rows), int(columns)
+            places = topology_of(tensors, name, layers[name])
+            topology.check_topology(places)
+            values = tensors[f"{name}.values" if name else "values"]
+            if values.shape != places.column_indices.shape:
+                raise ValueError(f"values of shape {tuple(values.shape)} for {places.num_active} places")
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path}: layer {name!r} is damaged: {reason}; save the model again") from error
+    return layers
 
 
 def topology_of(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, int]) -> Topology:
@@ -97,7 +114,8 @@ def load(path: str | Path, model: nn.Module) -> nn.Module:
 
     Args:
         path: a file that `save` wrote.
-        model: the architecture, its linear layers dense or truly sparse; it is left as it is.
+        model: the architecture, its linear layers dense or truly sparse; it is left as it is. Devices and dtypes are
+            those of its parameters.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -109,14 +127,28 @@ def load(path: str | Path, model: nn.Module) -> nn.Module:
     for name, shape in saved.sparse_layers.items():
         layer = modules.get(name)
         if not isinstance(layer, (nn.Linear, SparseLinear)) or (layer.out_features, layer.in_features) != shape:
-            raise ValueError(f"{path} has a {shape[0]} x {shape[1]} sparse layer {name!r}, the model has {layer}")
-        prefix = f"{name}." if name else ""
-        places = topology_of(saved.tensors, name, shape)
-        fresh = SparseLinear.from_topology(places, saved.tensors[f"{prefix}values"], saved.tensors.get(f"{prefix}bias"))
-        memo[id(layer)] = fresh.train(layer.training)
+            found = "none" if layer is None else f"a {type(layer).__name__}"
+            if isinstance(layer, (nn.Linear, SparseLinear)):
+                found = f"{layer.out_features} x {layer.in_features}"
+            raise ValueError(
+                f"{path} is of another model: its layer {name!r} is truly sparse, {shape[0]} x {shape[1]}, there the "
+                f"model has {found}; give the architecture that was saved"
+            )
+        if isinstance(layer, nn.Linear):
+            memo[id(layer)] = _room_for(topology_of(saved.tensors, name, shape), layer)
     result: nn.Module = copy.deepcopy(model, memo)
     try:
         result.load_state_dict(saved.tensors)
     except RuntimeError as error:
         raise ValueError(f"{path} is of another model: {' '.join(str(error).split())}") from error
     return result
+
+
+def _room_for(places: Topology, linear: nn.Linear) -> SparseLinear:
+    """A truly sparse layer in place of a dense one, of its dtype, device and mode, to be filled."""
+    places = Topology(places.shape, *(part.to(linear.weight.device) for part in places[1:]))
+    layer = SparseLinear.from_topology(places, linear.weight.new_zeros(places.num_active), linear.bias)
+    layer.values.requires_grad_(linear.weight.requires_grad)
+    if layer.bias is not None:
+        layer.bias.requires_grad_(linear.bias.requires_grad)
+    return layer.train(linear.training)

@@ -3,6 +3,9 @@
 import errno
 import os
 import sys
+from importlib.metadata import version
+from io import TextIOWrapper
+from typing import Annotated
 
 import typer
 
@@ -14,6 +17,7 @@ from gossamer.training import TrainingInterruptedError
 
 app = typer.Typer(
     help="Sparsity that pays: train sparse networks, compare them with dense ones, look into them.",
+    epilog="Start with: gossamer compare --data digits",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -22,22 +26,42 @@ for _command in (compare, train, inspect, methods):
     app.command()(_command)
 
 # What a user's input can raise. Set GOSSAMER_TRACEBACK=1 to see where it came from.
-_MISTAKES = (ValueError, TypeError, RuntimeError, OSError, ImportError)
+_MISTAKES = (ValueError, TypeError, RuntimeError, OSError, ImportError, MemoryError)
 
 
 def main() -> None:
     """Run the command line; a mistake is one line on stderr and exit code 2, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A terminal that lacks a letter must not end a training.
+            stream.reconfigure(errors="replace")
     try:
-        app(standalone_mode=False)
+        app(standalone_mode=False, prog_name="gossamer")
     except TrainingInterruptedError as stop:
         _exit(f"{stop}; the same command with --resume goes on", 130)
     except (KeyboardInterrupt, typer.Abort):
-        _exit("stopped; the last checkpoint is whole, the same command with --resume goes on", 130)
+        _exit("interrupted; if a run had begun, the same command with --resume goes on from its last checkpoint", 130)
     except Exception as error:
         usage = getattr(error, "format_message", None)
         if usage is None and (os.environ.get("GOSSAMER_TRACEBACK") or not isinstance(error, _MISTAKES)):
             raise
-        _exit(f"error: {' '.join(usage().split()) if usage else _one_line(error)}", 2)
+        _exit(f"error: {text}" if (text := " ".join(usage().split()) if usage else _one_line(error)) else "", 2)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"gossamer {version('gossamer')}\n")
+        raise typer.Exit
+
+
+_Version = Annotated[
+    bool, typer.Option("--version", help="show the version and exit", callback=_show_version, is_eager=True)
+]
+
+
+@app.callback()
+def _root(show_version: _Version = False) -> None:
+    """Take the options that stand before a command."""
 
 
 def _one_line(error: BaseException) -> str:
@@ -48,5 +72,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _exit(line: str, code: int) -> None:
-    sys.stderr.write(f"gossamer: {line}\n")
+    # Nothing to say where the help was shown already.
+    if line:
+        sys.stderr.write(f"gossamer: {line}\n")
     raise SystemExit(code)

@@ -1,22 +1,29 @@
 """gossamer compare: several methods on the same data, one table, one page."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
-from rich.console import Console
 
 from gossamer.cli import options as o
 from gossamer.cli.folder import claim
-from gossamer.cli.progress import progress_bar, stop_on_interrupt
-from gossamer.cli.run import repeating_command, results_json, run_in
-from gossamer.cli.tables import results_table, verdicts
+from gossamer.cli.progress import progress_bar, stop_on_interrupt, waiting
+from gossamer.cli.run import (
+    check_same,
+    prints_to_stderr,
+    repeating_command,
+    results_json,
+    run_in,
+    set_threads,
+    write_page,
+)
+from gossamer.cli.tables import counted, say, show_results, verdicts
 from gossamer.counts import check_positive
-from gossamer.report import write_report
-from gossamer.training import Config, find_method, load_data, write_config
+from gossamer.data import Dataset
+from gossamer.training import Config, check, find_method, load_data, write_config
 
 _DEFAULT = Config(method="dense")
 
@@ -81,35 +88,51 @@ def compare(
         dropout=dropout,
         seed=seed,
     )
-    if threads:
-        torch.set_num_threads(threads)
+    set_threads(threads)
+    # Seeds outside, methods inside: what slows the machine for a while slows all methods alike.
+    configs = [
+        replace(config, method=m.name, seed=number, learning_rate=(dense_lr or lr) if m.name == "dense" else lr)
+        for number in range(seed, seed + seeds)
+        for m in chosen
+    ]
     folder = out or Path("runs") / f"compare-{Path(data).stem}"
-    dataset = load_data(config)
-    results: dict[str, list[dict[str, Any]]] = {method.label: [] for method in chosen}
-    with claim(folder, resume=resume, overwrite=overwrite):
-        write_config(folder / "config.toml", config, command=repeating_command())
-        with progress_bar(visible=not as_json) as begin, stop_on_interrupt() as should_stop:
-            # Seeds outside, methods inside: what slows the machine for a while slows all methods alike.
-            for number in range(seed, seed + seeds):
-                for method in chosen:
-                    rate = dense_lr if dense_lr and method.name == "dense" else lr
-                    fields = run_in(
-                        folder / "runs" / f"{method.name}-seed{number}",
-                        replace(config, method=method.name, seed=number, learning_rate=rate),
-                        dataset,
-                        resume=resume,
-                        command=repeating_command(),
-                        watch=begin(f"{method.label}, seed {number}"),
-                        should_stop=should_stop,
-                    )
-                    results[method.label].append(fields)
-        page = write_report(folder)
+    with prints_to_stderr(as_json):
+        dataset = load_data(config)
+        with waiting("preparing", visible=not as_json):
+            for each in configs[: len(chosen)]:
+                check(each, dataset)
+        with claim(folder, resume=resume, overwrite=overwrite, comparison=True):
+            if resume:
+                # More methods and more seeds may join.
+                check_same(config, folder, ignore=["method"])
+            write_config(folder / "config.toml", config, command=repeating_command())
+            results = _run_all(configs, dataset, folder / "runs", resume=resume, visible=not as_json)
+            page = write_page(folder)
     if as_json:
         sys.stdout.write(results_json(results, config, folder) + "\n")
         return
-    console = Console()
-    title = f"{dataset.name}, {config.model}, {seeds} seed{'s' if seeds > 1 else ''}, {epochs} epochs"
-    console.print(results_table(results, title=title))
+    title = f"{dataset.name}, {config.model}, {counted(seeds, 'seed')}, {counted(epochs, 'epoch')}"
+    show_results(results, title=title)
     for line in verdicts(results):
-        console.print(line, soft_wrap=True)
-    console.print(f"report {page}", soft_wrap=True)
+        say(line)
+    say(f"report {page}")
+
+
+def _run_all(
+    configs: Sequence[Config], dataset: Dataset, folder: Path, *, resume: bool, visible: bool
+) -> dict[str, list[dict[str, Any]]]:
+    """Train one after the other, each in a folder of its own; return what they reached by the method's label."""
+    results: dict[str, list[dict[str, Any]]] = {}
+    with progress_bar(visible=visible) as begin, stop_on_interrupt() as should_stop:
+        for config in configs:
+            label = find_method(config.method).label
+            fields = run_in(
+                folder / f"{config.method}-seed{config.seed}",
+                config,
+                dataset,
+                resume=resume,
+                watch=begin(f"{label}, seed {config.seed}"),
+                should_stop=should_stop,
+            )
+            results.setdefault(label, []).append(fields)
+    return results

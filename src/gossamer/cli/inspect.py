@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from gossamer import files
 from gossamer.cli import options as o
-from gossamer.cli.tables import size_text
+from gossamer.cli.folder import runs_in
+from gossamer.cli.tables import say, show_table, size_text
 from gossamer.counts import sparsity_of
 from gossamer.files import SavedModel
 
@@ -22,20 +22,34 @@ def inspect(
     as_json: o.Json = False,
 ) -> None:
     """Show each layer of a saved model: shape, active weights, sparsity, bytes and health."""
-    path = path / "model.safetensors" if path.is_dir() else path
+    path = _model_of(path) if path.is_dir() else path
     saved = files.read(path)
     layers = describe(saved)
     if not layers:
         raise ValueError(f"{path} holds no weight matrix; give the model.safetensors of a run")
     if as_json:
-        sys.stdout.write(json.dumps({"layers": layers, "file_bytes": path.stat().st_size}, indent=2) + "\n")
+        fields = {"layers": layers, "file_bytes": path.stat().st_size}
+        sys.stdout.write(json.dumps(fields, indent=2, allow_nan=False) + "\n")
         return
-    console = Console()
-    console.print(_table(layers, path))
+    say(f"{path}, {size_text(path.stat().st_size)}")
+    _show(layers)
     dense = sum(layer["dense_bytes"] for layer in layers)
     stored = sum(layer["bytes"] for layer in layers)
     smaller = f"{dense / stored:.1f} times smaller than" if stored < dense else "not smaller than"
-    console.print(f"weights take {size_text(stored)}, {smaller} the dense {size_text(dense)}", soft_wrap=True)
+    say(f"weights take {size_text(stored)}, {smaller} the dense {size_text(dense)}")
+
+
+def _model_of(folder: Path) -> Path:
+    path = folder / "model.safetensors"
+    if path.is_file():
+        return path
+    if models := [place.name for place in runs_in(folder) if (place / path.name).is_file()]:
+        raise ValueError(
+            f"{folder} is a comparison; inspect one of its runs, in {folder / 'runs'}: {', '.join(models)}"
+        )
+    if (folder / "config.toml").is_file():
+        raise ValueError(f"the run in {folder} has no model yet; its command with --resume finishes it")
+    raise FileNotFoundError(f"there is no {path.name} in {folder}; give the folder of a run, or a .safetensors file")
 
 
 def describe(saved: SavedModel) -> list[dict[str, Any]]:
@@ -65,7 +79,10 @@ def describe(saved: SavedModel) -> list[dict[str, Any]]:
 def _layer(
     name: str, kind: str, shape: list[int], parts: list[Tensor], values: Tensor, fan_in: Tensor, fan_out: Tensor
 ) -> dict[str, Any]:
-    size = fan_in.numel() * fan_out.numel()
+    size, element_size = fan_in.numel() * fan_out.numel(), values.element_size()
+    # Half, eighth and integer types lack some functions.
+    values = values if values.is_complex() or values.dtype == torch.float64 else values.float()
+    finite = values.isfinite()
     return {
         "name": name,
         "stored": kind,
@@ -73,29 +90,24 @@ def _layer(
         "num_active": values.numel(),
         "sparsity": sparsity_of(values.numel(), size),
         "bytes": sum(part.nbytes for part in parts),
-        "dense_bytes": size * values.element_size(),
+        "dense_bytes": size * element_size,
         "outputs_without_input": int((fan_in == 0).sum()),
         "inputs_without_reader": int((fan_out == 0).sum()),
-        "num_not_finite": int((~values.isfinite()).sum()),
-        "largest": float(values.abs().max()) if values.numel() else 0.0,
+        "num_not_finite": int((~finite).sum()),
+        "largest": float(values[finite].abs().max()) if bool(finite.any()) else 0.0,
     }
 
 
-def _table(layers: list[dict[str, Any]], path: Path) -> Table:
-    table = Table(title=f"{path}, {size_text(path.stat().st_size)}", title_justify="left")
-    for header in ("layer", "stored", "shape", "active", "sparsity", "bytes", "health"):
-        table.add_column(header, justify="right" if header in ("active", "sparsity", "bytes") else "left")
-    for layer in layers:
-        table.add_row(
-            layer["name"],
-            layer["stored"],
-            " x ".join(str(size) for size in layer["shape"]),
-            f"{layer['num_active']:,}",
-            f"{100 * layer['sparsity']:.2f} %",
-            size_text(layer["bytes"]),
-            _health(layer),
-        )
-    return table
+def _show(layers: list[dict[str, Any]]) -> None:
+    columns = {
+        "stored": [layer["stored"] for layer in layers],
+        "shape": [" x ".join(str(size) for size in layer["shape"]) for layer in layers],
+        "active": [f"{layer['num_active']:,}" for layer in layers],
+        "sparsity": [f"{100 * layer['sparsity']:.2f} %" for layer in layers],
+        "bytes": [size_text(layer["bytes"]) for layer in layers],
+        "health": [_health(layer) for layer in layers],
+    }
+    show_table("layer", [layer["name"] for layer in layers], columns, words=["stored", "health"])
 
 
 def _health(layer: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ def methods(as_json: o.Json = False) -> None:
         return
     table = Table()
     for header in ("--method", "what it does", "trains on", "paper"):
-        table.add_column(header, no_wrap=header == "--method")
+        table.add_column(header, no_wrap=header == "--method", overflow="fold")
     for method in METHODS:
         trains_on = "truly sparse" if method.truly_sparse else "dense" if method.name == "dense" else "masked"
         table.add_row(method.name, method.summary, trains_on, method.paper)

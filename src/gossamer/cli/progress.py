@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 
 from rich.console import Console
@@ -16,13 +16,14 @@ from gossamer.training.loop import Watcher
 def progress_bar(*, visible: bool) -> Iterator[Callable[[str], Watcher]]:
     """Show one bar a run on stderr; yields (label) -> what a training run calls after every step."""
     console = Console(file=sys.stderr)
+    is_wide = console.width >= 90
     columns = (
-        TextColumn("{task.description:<22}"),
+        TextColumn("{task.description:<22}" if is_wide else "{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
+        *((TimeElapsedColumn(),) if is_wide else ()),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]:<24}"),
+        *((TextColumn("{task.fields[note]:<24}"),) if is_wide else ()),
     )
     # Redrawn by the training thread alone, a few times a second, so that drawing does not compete with kernels.
     shown = visible and console.is_terminal
@@ -43,6 +44,14 @@ def progress_bar(*, visible: bool) -> Iterator[Callable[[str], Watcher]]:
             return watch
 
         yield begin
+
+
+@contextmanager
+def waiting(text: str, *, visible: bool) -> Iterator[None]:
+    """Show on a terminal's stderr that something of unknown length is going on."""
+    console = Console(file=sys.stderr)
+    with console.status(text) if visible and console.is_terminal else nullcontext():
+        yield
 
 
 @contextmanager

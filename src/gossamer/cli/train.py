@@ -4,17 +4,14 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from rich.console import Console
 
 from gossamer.cli import options as o
 from gossamer.cli.folder import claim
-from gossamer.cli.progress import progress_bar, stop_on_interrupt
-from gossamer.cli.run import repeating_command, results_json, run_in
-from gossamer.cli.tables import results_table
-from gossamer.report import write_report
-from gossamer.training import Config, find_method, load_data
+from gossamer.cli.progress import progress_bar, stop_on_interrupt, waiting
+from gossamer.cli.run import prints_to_stderr, results_json, run_in, set_threads, write_page
+from gossamer.cli.tables import counted, say, show_results
+from gossamer.training import Config, check, find_method, load_data
 
 _DEFAULT = Config(method="set")
 
@@ -72,25 +69,19 @@ def train(
         dropout=dropout,
         seed=seed,
     )
-    if threads:
-        torch.set_num_threads(threads)
+    set_threads(threads)
     folder = out or Path("runs") / f"{Path(data).stem}-{method}"
-    dataset = load_data(config)
-    with claim(folder, resume=resume, overwrite=overwrite):
-        with progress_bar(visible=not as_json) as begin, stop_on_interrupt() as should_stop:
-            fields = run_in(
-                folder,
-                config,
-                dataset,
-                resume=resume,
-                command=repeating_command(),
-                watch=begin(f"{label}, seed {seed}"),
-                should_stop=should_stop,
-            )
-        page = write_report(folder)
+    with prints_to_stderr(as_json):
+        dataset = load_data(config)
+        with waiting("preparing", visible=not as_json):
+            check(config, dataset)
+        with claim(folder, resume=resume, overwrite=overwrite):
+            with progress_bar(visible=not as_json) as begin, stop_on_interrupt() as should_stop:
+                watch = begin(f"{label}, seed {seed}")
+                fields = run_in(folder, config, dataset, resume=resume, watch=watch, should_stop=should_stop)
+            page = write_page(folder)
     if as_json:
         sys.stdout.write(results_json({label: [fields]}, config, folder) + "\n")
         return
-    console = Console()
-    console.print(results_table({label: [fields]}, title=f"{label} on {dataset.name}, {config.model}"))
-    console.print(f"model  {folder / 'model.safetensors'}\nreport {page}", soft_wrap=True)
+    show_results({label: [fields]}, title=f"{label} on {dataset.name}, {config.model}, {counted(epochs, 'epoch')}")
+    say(f"model  {folder / 'model.safetensors'}\nreport {page}")

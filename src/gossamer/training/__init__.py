@@ -2,8 +2,12 @@
 
 from gossamer.training.build import load_data, set_up
 from gossamer.training.config import Config, differences, read_config, write_config
-from gossamer.training.loop import NotFiniteError, TrainingInterruptedError, evaluate, train
+from gossamer.training.loop import TrainingInterruptedError, train
 from gossamer.training.methods import METHODS, Method, find_method
+from gossamer.training.metrics import last_event
+from gossamer.training.record import NotFiniteError
+from gossamer.training.results import evaluate
+from gossamer.training.trial import check
 
 __all__ = [
     "METHODS",
@@ -11,9 +15,11 @@ __all__ = [
     "Method",
     "NotFiniteError",
     "TrainingInterruptedError",
+    "check",
     "differences",
     "evaluate",
     "find_method",
+    "last_event",
     "load_data",
     "read_config",
     "set_up",

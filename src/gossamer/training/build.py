@@ -1,9 +1,8 @@
 """From a configuration to data, model, optimizer and sparsifier."""
 
-import importlib
+import math
 import re
-import sys
-from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +15,16 @@ from gossamer.data import Dataset
 from gossamer.nn import SparseLinear, sparsify
 from gossamer.sparsifier import Sparsifier
 from gossamer.training.config import Config
+from gossamer.training.machine import memory_bytes
 from gossamer.training.methods import Method, Plan, find_method
+from gossamer.training.own_model import own_model
+from gossamer.weights import prunable
 
 _MLP = re.compile(r"mlp:(\d+)(?:x(\d+)|((?:-\d+)*))$")
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+_MOST_LAYERS = 10_000
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+# A value, its gradient, its momentum and its place: four bytes each.
+_BYTES_PER_WEIGHT = 16
 
 
 class Setup(NamedTuple):
@@ -33,7 +38,7 @@ class Setup(NamedTuple):
         sparsifier: None for dense.
         num_steps: optimizer steps in all.
         steps_per_epoch: optimizer steps in one pass over the data.
-        num_weights: weights of the dense network, biases not counted.
+        num_weights: weights of the dense network that could be sparse; no biases, a shared weight once.
     """
 
     method: Method
@@ -68,6 +73,7 @@ def set_up(config: Config, dataset: Dataset) -> Setup:
     generator = torch.Generator().manual_seed(config.seed)
     budget = _budget(config, method)
     model, storage = _model(config, dataset, method, budget, generator)
+    num_weights = sum(math.prod(weight.shape) for weight in prunable(model))
     optimizer = _optimizer(config, model)
     steps_per_epoch = -(-len(dataset.train_inputs) // config.batch_size)
     num_steps = steps_per_epoch * config.epochs
@@ -82,91 +88,75 @@ def set_up(config: Config, dataset: Dataset) -> Setup:
         generator=generator,
     )
     sparsifier = method.make(model, optimizer, plan)
-    return Setup(method, storage, model, optimizer, sparsifier, num_steps, steps_per_epoch, _num_weights(model))
-
-
-_WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-
-
-def _num_weights(model: nn.Module) -> int:
-    total = 0
-    for module in model.modules():
-        if isinstance(module, SparseLinear):
-            total += module.out_features * module.in_features
-        elif isinstance(module, _WEIGHTED):
-            total += module.weight.numel()
-    return total
+    return Setup(method, storage, model, optimizer, sparsifier, num_steps, steps_per_epoch, num_weights)
 
 
 def _model(
     config: Config, dataset: Dataset, method: Method, budget: budgets.Budget, generator: torch.Generator
 ) -> tuple[nn.Module, str]:
     """The network as it starts, and how its weights are stored."""
-    if match := _MLP.match(config.model):
-        storage = _storage(config, method, has_convolutions=False)
-        sizes = [dataset.num_features, *_hidden_sizes(match), dataset.num_classes]
-        alpha = config.alpha if method.all_relu else None
-        born_sparse = storage == "truly sparse" and not method.from_dense
-        if born_sparse:
-            return models.mlp(
-                sizes,
-                generator=generator,
-                sparsity=config.sparsity,
-                budget=budget,
-                dropout=config.dropout,
-                alpha=alpha,
-            ), storage
-        dense: nn.Module = models.mlp(sizes, generator=generator, dropout=config.dropout, alpha=alpha)
+    own = None if _MLP.match(config.model) else _own(config, dataset, method)
+    storage = _storage(config, method, own)
+    born_sparse = storage == "truly sparse" and not method.from_dense
+    if own is None:
+        model = _mlp(config, dataset, method, budget if born_sparse else None, generator)
     else:
-        dense = _users_model(config, dataset, method)
-        storage = _storage(
-            config, method, has_convolutions=any(isinstance(module, _WEIGHTED[1:]) for module in dense.modules())
-        )
-    if storage != "truly sparse":
-        return dense, storage
-    if method.from_dense:
+        model = sparsify(own, sparsity=config.sparsity, budget=budget, generator=generator) if born_sparse else own
+    if storage == "truly sparse" and method.from_dense:
         # Every weight exists at first, and is stored as it will be when most of them are gone.
-        return sparsify(dense, sparsity=0.0, budget=budgets.uniform, generator=generator, rescale=False), storage
-    return sparsify(dense, sparsity=config.sparsity, budget=budget, generator=generator), storage
+        model = sparsify(model, sparsity=0.0, budget=budgets.uniform, generator=generator, rescale=False)
+    if not any(isinstance(module, SparseLinear) for module in model.modules()):
+        # At a sparsity of zero, or near it, no layer leaves anything out.
+        storage = "dense" if storage == "dense" else "masked"
+    return model, storage
 
 
-def _hidden_sizes(match: re.Match[str]) -> list[int]:
-    first, depth, rest = match.groups()
-    return [int(first)] * int(depth) if depth else [int(first), *(int(size) for size in (rest or "").split("-")[1:])]
-
-
-def _users_model(config: Config, dataset: Dataset, method: Method) -> nn.Module:
-    if not _FUNCTION.match(config.model) or config.model.startswith("mlp:"):
-        raise ValueError(
-            f"unknown model {config.model!r}; give mlp:1000x3, mlp:300-100 or package.module:function, "
-            "a function of (num_features, num_classes)"
-        )
+def _own(config: Config, dataset: Dataset, method: Method) -> nn.Module:
+    model = own_model(config.model, dataset)
     if method.all_relu or config.dropout:
-        what = "dropout" if config.dropout else f"the All-ReLU of {method.name}"
+        what = "--dropout" if config.dropout else f"the All-ReLU of {method.name}"
         raise ValueError(f"{what} has no effect on {config.model}; put it into that function, or use an mlp model")
-    model = _function(config.model)(dataset.num_features, dataset.num_classes)
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"{config.model} returned a {type(model).__name__}, not a torch.nn.Module")
     return model
 
 
-def _function(text: str) -> Callable[[int, int], object]:
-    path, name = text.split(":")
-    # As `python -m` does: a module in the folder where the command is given can be named.
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        function: Callable[[int, int], object] = getattr(importlib.import_module(path), name)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"cannot import {path!r} ({error}); run from the folder it is in, or install it") from error
-    except AttributeError as error:
-        raise ValueError(f"{path!r} has no function {name!r}; check the name after the colon") from error
-    return function
+def _mlp(
+    config: Config, dataset: Dataset, method: Method, budget: budgets.Budget | None, generator: torch.Generator
+) -> nn.Module:
+    """An MLP, truly sparse if there is a budget."""
+    sizes = [dataset.num_features, *_hidden_sizes(config.model), dataset.num_classes]
+    sparsity, budget = (config.sparsity, budget) if budget else (0.0, budgets.uniform)
+    _check_memory(f"{config.model} as {method.name}", sizes, sparsity, budget)
+    alpha = config.alpha if method.all_relu else None
+    return models.mlp(sizes, generator=generator, sparsity=sparsity, budget=budget, dropout=config.dropout, alpha=alpha)
 
 
-def _storage(config: Config, method: Method, *, has_convolutions: bool) -> str:
+def _hidden_sizes(model: str) -> list[int]:
+    match = _MLP.match(model)
+    first, depth, rest = match.groups() if match else ("0", None, None)
+    sizes = [int(first)] * min(int(depth), _MOST_LAYERS + 1) if depth else [int(first)]
+    sizes += [int(size) for size in (rest or "").split("-")[1:]]
+    if not 1 <= len(sizes) <= _MOST_LAYERS or min(sizes) < 1:
+        raise ValueError(f"the model {model} has a size of zero, or more than {_MOST_LAYERS} layers; give mlp:1000x3")
+    return sizes
+
+
+def _check_memory(what: str, sizes: list[int], sparsity: float, budget: budgets.Budget) -> None:
+    """Raise if the smallest conceivable training is beyond this machine: the system would kill it, unheard."""
+    here, needed = memory_bytes(), _BYTES_PER_WEIGHT * sum(sizes)
+    if needed <= here:
+        shapes = {str(depth): (outputs, inputs) for depth, (inputs, outputs) in enumerate(pairwise(sizes))}
+        needed += _BYTES_PER_WEIGHT * sum(budget(shapes, sparsity=sparsity).values())
+    if needed > here:
+        raise ValueError(
+            f"{what} takes {needed / 1e9:,.0f} GB or more to train, this machine has {here / 1e9:,.0f} GB; give fewer "
+            "neurons, or truly sparse storage and a higher sparsity"
+        )
+
+
+def _storage(config: Config, method: Method, own: nn.Module | None) -> str:
     if method.name == "dense":
         return "dense"
+    has_convolutions = own is not None and any(isinstance(module, _CONVOLUTIONS) for module in own.modules())
     if config.storage == "sparse" and has_convolutions:
         raise ValueError("convolutions can only be masked so far; leave out --storage sparse")
     truly = method.truly_sparse and not has_convolutions if config.storage == "auto" else config.storage == "sparse"
@@ -176,6 +166,10 @@ def _storage(config: Config, method: Method, *, has_convolutions: bool) -> str:
 def _budget(config: Config, method: Method) -> budgets.Budget:
     if not config.epsilon:
         return method.budget
+    if method.from_dense:
+        raise ValueError(
+            f"--epsilon has no place in {method.name}, which removes weights little by little; give --sparsity"
+        )
 
     def by_epsilon(shapes: dict[str, tuple[int, ...]], *, sparsity: float) -> dict[str, int]:
         return budgets.er_epsilon(shapes, epsilon=config.epsilon)
@@ -187,14 +181,3 @@ def _optimizer(config: Config, model: nn.Module) -> Optimizer:
     if config.optimizer == "adamw":
         return AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     return SGD(model.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)
-
-
-def active_weights(model: nn.Module) -> int:
-    """Return how many weights of linear and convolution layers are stored, zeros of masked ones not counted."""
-    total = 0
-    for module in model.modules():
-        if isinstance(module, SparseLinear):
-            total += module.num_active
-        elif isinstance(module, _WEIGHTED):
-            total += int(module.weight.count_nonzero())
-    return total

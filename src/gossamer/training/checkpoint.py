@@ -2,6 +2,7 @@
 
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from gossamer.training.build import Setup
 
 CHECKPOINT = "checkpoint.pt"
 
+# What torch.load makes of a file that is cut short, has flipped bits, or is something else altogether.
+_DAMAGE = (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, LookupError, AttributeError)
 
-def save_checkpoint(folder: Path, setup: Setup, progress: dict[str, Any]) -> None:
+
+def save_checkpoint(folder: Path, setup: Setup, progress: Mapping[str, Any]) -> None:
     """Write the checkpoint of a run, whole or not at all.
 
     Args:
@@ -29,9 +33,15 @@ def save_checkpoint(folder: Path, setup: Setup, progress: dict[str, Any]) -> Non
         "optimizer": setup.optimizer.state_dict(),
         "sparsifier": setup.sparsifier.state_dict() if setup.sparsifier else None,
         "rng": torch.get_rng_state(),
-        "progress": progress,
+        "progress": dict(progress),
     }
-    atomic.write(folder / CHECKPOINT, lambda aside: torch.save(state, aside))
+
+    def fill(aside: Path) -> None:
+        # Not by its path: torch would keep to itself what the system said of a disk that is full.
+        with aside.open("wb") as file:
+            torch.save(state, file)
+
+    atomic.write(folder / CHECKPOINT, fill)
 
 
 def load_checkpoint(folder: Path, setup: Setup) -> dict[str, Any]:
@@ -45,16 +55,16 @@ def load_checkpoint(folder: Path, setup: Setup) -> dict[str, Any]:
     path = folder / CHECKPOINT
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged; delete it, or start anew with --overwrite") from error
+    except _DAMAGE as error:
+        raise ValueError(f"{path} is damaged; delete it, then --resume begins this run anew") from error
     try:
+        progress: dict[str, Any] = dict(state["progress"])
         setup.model.load_state_dict(state["model"])
         setup.optimizer.load_state_dict(state["optimizer"])
         if setup.sparsifier:
             setup.sparsifier.load_state_dict(state["sparsifier"])
-        progress: dict[str, Any] = state["progress"]
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        torch.set_rng_state(state["rng"])
+    except (*_DAMAGE, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{path} is a checkpoint of another model ({reason}); use the same options") from error
-    torch.set_rng_state(state["rng"])
     return progress

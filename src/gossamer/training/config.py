@@ -5,6 +5,7 @@ import math
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from gossamer import atomic, counts
 
@@ -33,10 +34,10 @@ class Config:
         momentum: of SGD, in [0, 1).
         weight_decay: >= 0.
         dropout: probability that a hidden value is zeroed in training, in [0, 1); for mlp models.
-        alpha: slope of All-ReLU for methods that use it.
+        alpha: slope of All-ReLU for methods that use it, finite.
         drop_fraction: fraction of the active weights exchanged at an update, in [0, 1].
         update_every: steps between two updates; 0: the method's own.
-        seed: of first values, topologies, order of the data and dropout.
+        seed: of first values, topologies, order of the data and dropout, in [0, 2^32).
         train_size, test_size: use the first rows only; 0: all.
     """
 
@@ -72,10 +73,14 @@ class Config:
         counts.check_fraction(self.drop_fraction, name="drop_fraction")
         for name in ("epochs", "batch_size"):
             counts.check_positive(getattr(self, name), name=name)
-        for name in ("epsilon", "weight_decay", "update_every", "seed", "train_size", "test_size"):
+        for name in ("epsilon", "weight_decay", "update_every", "train_size", "test_size"):
             _check_range(name, getattr(self, name), 0.0, math.inf)
+        # Seeds of the epochs are made of it, and must fit 64 bits.
+        _check_range("seed", self.seed, 0, 2**32)
         for name in ("momentum", "dropout"):
             _check_range(name, getattr(self, name), 0.0, 1.0)
+        if not math.isfinite(self.alpha):
+            raise ValueError(f"alpha must be a finite number, got {self.alpha}")
         if not 0.0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate}")
         for name, allowed in (("storage", STORAGES), ("optimizer", OPTIMIZERS), ("decay", DECAYS)):
@@ -91,9 +96,11 @@ def write_config(path: Path, config: Config, *, command: str) -> None:
         config: what to write.
         command: one line for a shell.
     """
-    lines = [f"command = {json.dumps(command)}"]
-    lines += [f"{name} = {json.dumps(value)}" for name, value in asdict(config).items()]
-    atomic.write(path, lambda aside: aside.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+    # A JSON text is a TOML text too, unless letters beyond the first 65,536 are escaped, or DEL is not.
+    values = {"command": command, **asdict(config)}
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items()]
+    text = "".join(lines).replace("\x7f", "\\u007f")
+    atomic.write(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def read_config(path: Path) -> Config:
@@ -101,25 +108,37 @@ def read_config(path: Path) -> Config:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no TOML, or it has an unknown key or a value out of range.
+        ValueError: it is no TOML, or it has an unknown key, lacks the method, or has a value of the wrong type or out
+            of range.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is no TOML: {error}") from error
+    except ValueError as error:  # no UTF-8, or no TOML
+        raise ValueError(f"{path} is no TOML: {error}; repair or delete it") from error
     table.pop("command", None)
-    known = {field.name for field in fields(Config)}
+    known: dict[str, object] = {field.name: field.type for field in fields(Config)}
     if unknown := sorted(table.keys() - known):
         raise ValueError(f"{path} has unknown keys {', '.join(unknown)}; allowed are {', '.join(sorted(known))}")
-    return Config(**table)
+    if "method" not in table:
+        raise ValueError(f'{path} has no method; add a line such as method = "set"')
+    for name, value in table.items():
+        # Not isinstance: TOML's true is no number.
+        allowed: dict[object, str] = {str: "a text", int: "an integer", float: "a number"}
+        if type(value) is not known[name] and (type(value), known[name]) != (int, float):
+            raise ValueError(f"{path}: {name} is {value!r}; it must be {allowed[known[name]]}")
+    try:
+        return Config(**table)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
-def differences(config: Config, other: Config) -> list[str]:
-    """Return `name: value, not other value` for each field in which two configurations differ."""
+def differences(config: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """Return (value, other value) for each field in which two configurations differ."""
     mine, theirs = asdict(config), asdict(other)
-    return [f"{name} {theirs[name]!r}, not {value!r}" for name, value in mine.items() if value != theirs[name]]
+    return {name: (value, theirs[name]) for name, value in mine.items() if value != theirs[name]}
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
     if not low <= value < high:
-        raise ValueError(f"{name} must lie in [{low:g}, {high:g}), got {value}")
+        limits = f"be a finite number, {low:g} or more" if high == math.inf else f"lie in [{low:g}, {high:.10g})"
+        raise ValueError(f"{name} must {limits}, got {value}")

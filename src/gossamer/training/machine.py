@@ -1,5 +1,6 @@
 """What a result depends on beside the configuration: processor, threads, versions."""
 
+import math
 import os
 import platform
 from importlib.metadata import version
@@ -16,6 +17,14 @@ def describe_machine() -> dict[str, str | int]:
         "torch": torch.__version__,
         "machine": f"{_processor()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
     }
+
+
+def memory_bytes() -> float:
+    """Return the size of the machine's memory; infinite where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def _processor() -> str:

@@ -191,6 +191,6 @@ def find_method(name: str) -> Method:
         if method.name == name:
             return method
     names = [method.name for method in METHODS]
-    near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ValueError(f"unknown method {name!r}; {hint}known are {', '.join(names)} (see: gossamer methods)")

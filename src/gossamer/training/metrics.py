@@ -21,11 +21,20 @@ class Diary:
     Args:
         folder: of the run.
         size: bytes to keep of an older file: what came after the checkpoint happens again.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: the older file is shorter than that.
     """
 
     def __init__(self, folder: Path, *, size: int = 0) -> None:
         self._path = folder / METRICS
         self._path.touch()
+        if self.size < size:
+            raise ValueError(
+                f"{self._path} has {self.size} bytes, at the checkpoint it had {size}; bring the file back, or delete "
+                "the checkpoint beside it, then --resume begins this run anew"
+            )
         os.truncate(self._path, size)
 
     @property
@@ -43,9 +52,32 @@ class Diary:
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"event": event, **fields}) + "\n")
-        except OSError:
+        except OSError as error:
             os.truncate(self._path, before)
-            raise
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
+
+    def sync(self) -> None:
+        """Bring everything to the disk, as is due before a checkpoint that counts on it."""
+        with self._path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def last_event(folder: Path, name: str) -> dict[str, Any] | None:
+    """Return the last whole event of a name in a folder's metrics.jsonl, or None.
+
+    Args:
+        folder: of the run; it may have been killed in the middle of a line.
+        name: such as `end`.
+    """
+    path = folder / METRICS
+    for line in reversed(path.read_bytes().splitlines()) if path.is_file() else []:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and event.get("event") == name:
+            return event
+    return None
 
 
 def describe_layers(model: nn.Module) -> list[dict[str, Any]]:

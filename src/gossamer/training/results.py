@@ -1,0 +1,74 @@
+"""What a network reached and what is kept of it: evaluation, the model that is saved, its measures."""
+
+import copy
+import statistics
+import time
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from gossamer.data import Dataset
+from gossamer.nn import SparseLinear
+from gossamer.training.build import Setup
+from gossamer.weights import MaskedWeight
+
+
+def evaluate(model: nn.Module, dataset: Dataset, *, batch_size: int = 1000) -> tuple[float, float]:
+    """Return the mean loss and the accuracy, in [0, 1], over the test rows; the model's mode is restored."""
+    was_training = model.training
+    model.eval()
+    loss_sum, correct, total = 0.0, 0, len(dataset.test_inputs)
+    with torch.no_grad():
+        for start in range(0, total, batch_size):
+            outputs = model(dataset.test_inputs[start : start + batch_size])
+            targets = dataset.test_targets[start : start + batch_size]
+            loss_sum += float(cross_entropy(outputs, targets, reduction="sum"))
+            correct += int((outputs.argmax(1) == targets).sum())
+    model.train(was_training)
+    return loss_sum / total, correct / total
+
+
+def masks_of(setup: Setup) -> dict[int, Tensor]:
+    """Return the masks that leave something out, by the id of the parameter that they mask."""
+    weights = setup.sparsifier.weights if setup.sparsifier else []
+    return {
+        id(weight.parameter): weight.mask
+        for weight in weights
+        if isinstance(weight, MaskedWeight) and not bool(weight.mask.all())
+    }
+
+
+def kept_model(setup: Setup) -> nn.Module:
+    """Return the trained model as it is saved: linear layers that were masked become truly sparse.
+
+    What a mask lets exist is kept, zeros among it too, so that the counts stay what they were. A layer whose weight
+    others share stays dense with zeros.
+    """
+    masks = masks_of(setup)
+    holders = [module for module in setup.model.modules() if isinstance(getattr(module, "weight", None), nn.Parameter)]
+    layers = [
+        layer
+        for layer in holders
+        if type(layer) is nn.Linear
+        and id(layer.weight) in masks
+        and sum(other.weight is layer.weight for other in holders) == 1
+    ]
+    if not layers:
+        return setup.model
+    memo = {id(layer): SparseLinear.from_dense(layer, mask=masks[id(layer.weight)]) for layer in layers}
+    model: nn.Module = copy.deepcopy(setup.model, memo)
+    return model
+
+
+def inference_ms(model: nn.Module, dataset: Dataset, batch_size: int) -> float:
+    """Return the median time of a forward pass of one batch of test rows, in milliseconds."""
+    model.eval()
+    inputs = dataset.test_inputs[:batch_size]
+    times = []
+    with torch.inference_mode():
+        for _ in range(25):
+            start = time.perf_counter()
+            model(inputs)
+            times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times[5:])
