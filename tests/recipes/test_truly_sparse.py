@@ -8,6 +8,8 @@ from torch.optim import SGD
 from gossamer import Sparsifier, budgets, recipes
 from gossamer.models import mlp
 from gossamer.nn import AllReLU, SparseLinear
+from gossamer.recipes.readers import find_readers
+from gossamer.weights import prunable
 
 from .network import seeded
 
@@ -103,19 +105,19 @@ def test_a_reader_is_found_across_element_wise_modules(between: nn.Module) -> No
     assert reader_of(model, 6) == [[True, False], [False, True]]
 
 
-def test_a_reader_is_found_in_a_sequential_within_a_users_module() -> None:
+def test_readers_are_found_in_a_users_module_by_what_it_computes() -> None:
     class Users(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.body = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8))
+            # Listed before what it reads: only the forward pass tells which layer is the output.
             self.head = nn.Linear(8, 3)
+            self.body = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8))
 
         def forward(self, inputs: Tensor) -> Tensor:
             result: Tensor = self.head(torch.relu(self.body(inputs)))
             return result
 
-    # the body's second layer is read by the head, but nothing says so
-    assert reader_of(Users(), 6) == [[True, False], [True, True], [False, False]]
+    assert reader_of(Users(), 6) == [[False, True], [True, False], [True, True]]
 
 
 BARRIERS: dict[str, tuple[nn.Module, ...]] = {
@@ -123,15 +125,38 @@ BARRIERS: dict[str, tuple[nn.Module, ...]] = {
     "layer norm": (nn.ReLU(), nn.LayerNorm(8)),
     "softmax": (nn.Softmax(dim=1),),
     "flatten": (nn.Flatten(),),
-    "nested": (nn.Sequential(nn.ReLU()),),
 }
 
 
 @pytest.mark.parametrize("name", BARRIERS)
 def test_no_reader_is_assumed_across_anything_else(name: str) -> None:
-    model = nn.Sequential(nn.Linear(6, 8), *BARRIERS[name], nn.Linear(8, 3))
+    model = nn.Sequential(nn.Linear(6, 8), *BARRIERS[name], nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
 
-    assert reader_of(model, 6) == [[True, False], [False, False]]
+    assert reader_of(model, 6) == [[False, False], [True, False], [False, True]]
+
+
+def test_no_reader_is_assumed_of_a_layer_that_is_used_twice_or_read_twice() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.shared, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            hidden = torch.relu(self.first(inputs))
+            hidden = self.shared(torch.relu(self.shared(hidden))) + hidden
+            result: Tensor = self.last(hidden)
+            return result
+
+    assert find_readers(Twice(), prunable(Twice())) == {}
+
+
+def test_a_model_without_known_readers_is_refused_unless_no_neuron_is_to_go() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 3))
+    with pytest.raises(ValueError, match="neuron_fraction=0"):
+        begin(model, 0.5)
+
+    _, sparsifier = begin(model, 0.5, neuron_fraction=0.0)
+    assert sparsifier.num_active() > 0
 
 
 def test_exchange_and_removal_in_one_step_leave_a_sound_topology() -> None:

@@ -135,3 +135,21 @@ def test_the_gradient_may_be_cleared_before_the_sparsifier_steps(storage: str) -
     optimizer.zero_grad()
 
     assert len(sparsifier.step()) == 2
+
+
+@both
+def test_gradients_are_recorded_for_the_step_of_an_update_alone(storage: str) -> None:
+    model = network(storage)
+    optimizer = SGD(model.parameters(), lr=0.1)
+    sparsifier = rigl_of(model, optimizer, storage, update_every=3)
+    recorded = []
+    for step in range(6):
+        backward(model, seed=step)
+        try:
+            recorded.append(bool(list(sparsifier.weights[0].gradient_tiles())))
+        except RuntimeError:
+            recorded.append(False)
+        optimizer.step()
+        sparsifier.step()
+
+    assert recorded == [False, False, True, False, False, True]

@@ -137,14 +137,15 @@ def test_a_pass_to_the_inputs_alone_does_not_count(storage: str) -> None:
 
 def test_the_copy_of_a_watched_layer_does_not_hoard_inputs() -> None:
     module, weight = view_of(random_dense(4, 5, 0.4), "truly sparse")
+    size = len(pickle.dumps(module))
     weight.watch()
+    module(torch.ones(1000, 5, dtype=torch.float64)).sum().backward()
+    weight.parameter.grad = None
     for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
-        size = len(pickle.dumps(twin))
-        for _ in range(3):
-            twin(torch.ones(20, 5, dtype=torch.float64)).sum().backward()
+        assert abs(len(pickle.dumps(twin)) - size) < 500
+        twin(torch.ones(1000, 5, dtype=torch.float64)).sum().backward()
         twin.zero_grad()
 
-        assert len(pickle.dumps(twin)) == size
+        assert abs(len(pickle.dumps(twin)) - size) < 500
         assert not is_held(prunable(twin)[0])
-    with pytest.raises(RuntimeError, match="no gradient of"):
-        list(weight.gradient_tiles())
+    assert dense_gradient(weight).eq(1000).all()

@@ -91,3 +91,15 @@ def test_a_resize_while_an_old_graph_is_alive_leaves_a_layer_that_trains(count: 
     assert weight.parameter is parameter
     assert weight.parameter.shape == weight.values().shape == (count,)
     assert old_loss.requires_grad
+
+
+@both
+def test_a_gradient_of_the_old_topology_is_dropped(storage: str) -> None:
+    module, weight = view_of(random_dense(4, 5, 0.5), storage)
+    train(module, weight, SGD([weight.parameter], lr=0.1))
+    assert weight.parameter.grad is not None
+    absent = torch.tensor([place for place in range(20) if place not in weight.indices().tolist()])
+    # As many as before, so that nothing but the rule drops it.
+    weight.change_(torch.arange(1, weight.num_active), absent[:1], torch.zeros(1), None)
+
+    assert weight.parameter.grad is None

@@ -25,6 +25,9 @@ app = typer.Typer(
 for _command in (compare, train, inspect, methods):
     app.command()(_command)
 
+# Exit code of a program that was stopped by Ctrl-C.
+_INTERRUPTED = 130
+
 # What a user's input can raise. Set GOSSAMER_TRACEBACK=1 to see where it came from.
 _MISTAKES = (ValueError, TypeError, RuntimeError, OSError, ImportError, MemoryError)
 
@@ -36,11 +39,16 @@ def main() -> None:
             # A terminal that lacks a letter must not end a training.
             stream.reconfigure(errors="replace")
     try:
-        app(standalone_mode=False, prog_name="gossamer")
+        # typer turns Ctrl-C into a number that it returns.
+        if app(standalone_mode=False, prog_name="gossamer") == _INTERRUPTED:
+            raise KeyboardInterrupt
     except TrainingInterruptedError as stop:
-        _exit(f"{stop}; the same command with --resume goes on", 130)
+        _exit(f"{stop}; the same command with --resume goes on", _INTERRUPTED)
     except (KeyboardInterrupt, typer.Abort):
-        _exit("interrupted; if a run had begun, the same command with --resume goes on from its last checkpoint", 130)
+        _exit(
+            "interrupted; if a run had begun, the same command with --resume goes on from its last checkpoint",
+            _INTERRUPTED,
+        )
     except Exception as error:
         usage = getattr(error, "format_message", None)
         if usage is None and (os.environ.get("GOSSAMER_TRACEBACK") or not isinstance(error, _MISTAKES)):

@@ -37,6 +37,13 @@ DropFraction = Annotated[
 UpdateEvery = Annotated[
     int, typer.Option(help="steps between two updates; 0: the method's own", rich_help_panel=_SPARSITY)
 ]
+UpdateUntil = Annotated[
+    float,
+    typer.Option(
+        help="fraction of the training after which the topology stays; 0: the method's own",
+        rich_help_panel=_SPARSITY,
+    ),
+]
 Alpha = Annotated[float, typer.Option(help="slope of All-ReLU (truly_sparse)", rich_help_panel=_SPARSITY)]
 
 Epochs = Annotated[int, typer.Option(help="passes over the training data", rich_help_panel=_TRAINING)]

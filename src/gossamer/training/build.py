@@ -85,6 +85,7 @@ def set_up(config: Config, dataset: Dataset) -> Setup:
         steps_per_epoch=steps_per_epoch,
         drop_fraction=config.drop_fraction,
         update_every=config.update_every or method.update_every(steps_per_epoch),
+        update_until=config.update_until,
         generator=generator,
     )
     sparsifier = method.make(model, optimizer, plan)

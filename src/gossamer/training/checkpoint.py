@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 
 from gossamer import atomic
 from gossamer.training.build import Setup
@@ -14,7 +15,16 @@ from gossamer.training.build import Setup
 CHECKPOINT = "checkpoint.pt"
 
 # What torch.load makes of a file that is cut short, has flipped bits, or is something else altogether.
-_DAMAGE = (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, LookupError, AttributeError)
+_DAMAGE = (
+    RuntimeError,
+    OSError,
+    EOFError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    ValueError,
+    LookupError,
+    AttributeError,
+)
 
 
 def save_checkpoint(folder: Path, setup: Setup, progress: Mapping[str, Any]) -> None:
@@ -53,14 +63,15 @@ def load_checkpoint(folder: Path, setup: Setup) -> dict[str, Any]:
         ValueError: the file is damaged or of another model.
     """
     path = folder / CHECKPOINT
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except _DAMAGE as error:
-        raise ValueError(f"{path} is damaged; delete it, then --resume begins this run anew") from error
+    with path.open("rb") as file:
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except _DAMAGE as error:
+            raise ValueError(f"{path} is damaged; delete it, then --resume begins this run anew") from error
     try:
         progress: dict[str, Any] = dict(state["progress"])
         setup.model.load_state_dict(state["model"])
-        setup.optimizer.load_state_dict(state["optimizer"])
+        _load_optimizer(setup.optimizer, state["optimizer"])
         if setup.sparsifier:
             setup.sparsifier.load_state_dict(state["sparsifier"])
         torch.set_rng_state(state["rng"])
@@ -68,3 +79,11 @@ def load_checkpoint(folder: Path, setup: Setup) -> dict[str, Any]:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{path} is a checkpoint of another model ({reason}); use the same options") from error
     return progress
+
+
+def _load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    # torch would take the settings of another class, and miss its own at the next step.
+    for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        if saved.keys() != group.keys():
+            raise ValueError(f"its optimizer is not {type(optimizer).__name__}")
+    optimizer.load_state_dict(state)

@@ -37,6 +37,7 @@ class Config:
         alpha: slope of All-ReLU for methods that use it, finite.
         drop_fraction: fraction of the active weights exchanged at an update, in [0, 1].
         update_every: steps between two updates; 0: the method's own.
+        update_until: fraction of the training after which the topology stays, in [0, 1]; 0: the method's own.
         seed: of first values, topologies, order of the data and dropout, in [0, 2^32).
         train_size, test_size: use the first rows only; 0: all.
     """
@@ -59,6 +60,7 @@ class Config:
     alpha: float = 0.6
     drop_fraction: float = 0.3
     update_every: int = 0
+    update_until: float = 0.0
     seed: int = 0
     train_size: int = 0
     test_size: int = 0
@@ -70,7 +72,8 @@ class Config:
             ValueError: a value is out of range; the error names it.
         """
         counts.check_sparsity(self.sparsity)
-        counts.check_fraction(self.drop_fraction, name="drop_fraction")
+        for name in ("drop_fraction", "update_until"):
+            counts.check_fraction(getattr(self, name), name=name)
         for name in ("epochs", "batch_size"):
             counts.check_positive(getattr(self, name), name=name)
         for name in ("epsilon", "weight_decay", "update_every", "train_size", "test_size"):

@@ -25,6 +25,7 @@ class Plan:
         steps_per_epoch: optimizer steps in one pass over the data.
         drop_fraction: fraction exchanged at an update.
         update_every: steps between two updates.
+        update_until: fraction of the training after which the topology stays; 0: the method's own.
         generator: source of randomness.
     """
 
@@ -35,7 +36,12 @@ class Plan:
     steps_per_epoch: int
     drop_fraction: float
     update_every: int
+    update_until: float
     generator: torch.Generator
+
+    def stop_step(self, own: int) -> int:
+        """Return the step before which the last update comes; `own`: the method's own."""
+        return max(1, round(self.num_steps * self.update_until) if self.update_until else own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +83,7 @@ def _set(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
         optimizer,
         update_every=plan.update_every,
         # After every epoch but the last, as in the paper.
-        stop_step=max(1, plan.num_steps - plan.steps_per_epoch + 1),
+        stop_step=plan.stop_step(plan.num_steps - plan.steps_per_epoch + 1),
         generator=plan.generator,
         sparsity=plan.start_sparsity,
         drop_fraction=plan.drop_fraction,
@@ -89,7 +95,7 @@ def _rigl(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     return recipes.rigl(
         model,
         optimizer,
-        stop_step=max(1, plan.num_steps * 3 // 4),
+        stop_step=plan.stop_step(plan.num_steps * 3 // 4),
         generator=plan.generator,
         sparsity=plan.start_sparsity,
         update_every=plan.update_every,
@@ -104,7 +110,7 @@ def _gmp(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
         optimizer,
         sparsity=plan.sparsity,
         start_step=plan.num_steps // 10,
-        stop_step=max(plan.num_steps // 10 + 1, plan.num_steps * 3 // 4),
+        stop_step=max(plan.num_steps // 10 + 1, plan.stop_step(plan.num_steps * 3 // 4)),
         update_every=plan.update_every,
         budget=plan.budget,
     )
@@ -115,7 +121,7 @@ def _truly_sparse(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsif
         model,
         optimizer,
         update_every=plan.update_every,
-        stop_step=max(1, plan.num_steps - plan.steps_per_epoch + 1),
+        stop_step=plan.stop_step(plan.num_steps - plan.steps_per_epoch + 1),
         # 40 % of the training, as in the authors' code; then five removals.
         prune_start_step=max(1, plan.num_steps * 2 // 5),
         prune_every=max(1, plan.num_steps // 10),

@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from gossamer import topology
 from gossamer.nn.sparse_linear import SparseLinear
 from gossamer.weights.state import move_state_
-from gossamer.weights.tiles import over_ranks, row_tiles, unseen
+from gossamer.weights.tiles import over_ranks, row_tiles, trains_together, unseen
 from gossamer.weights.view import nothing_closed
 
 
@@ -61,6 +61,11 @@ class SparseWeight:
     def change_(self, kept: Tensor, grown: Tensor, grown_values: Tensor, optimizer: Optimizer | None) -> None:
         """Keep some active weights, add others, and move the optimizer's state along; see `Weight`."""
         old_shape = self.module.values.shape
+        if kept.numel() + grown.numel() != old_shape[0] and trains_together():
+            raise RuntimeError(
+                f"{self.name} would shrink, which DistributedDataParallel cannot follow; train it masked and convert "
+                "it with to_sparse afterwards"
+            )
         linear, order = torch.cat([self.indices()[kept], grown]).sort()
         # source[new slot] = old slot, or -1 where the weight is new
         source = torch.cat([kept, kept.new_full((grown.numel(),), -1)])[order]

@@ -17,9 +17,14 @@ def row_tiles(rows: int, columns: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, rows)
 
 
+def trains_together() -> bool:
+    """Return whether this is one of several processes of torch.distributed."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
 def over_ranks(tile: Tensor) -> Tensor:
     """Sum over the processes that train together, so that all of them grow the same weights."""
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if trains_together():
         tile = tile.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(tile)
     return tile
