@@ -1,0 +1,11 @@
+"""For every test: one thread a process."""
+
+import os
+
+# The suite runs in two processes on two cores; teams of two threads in each would wait for one another.
+# Tests that are about threads set their own number. Subprocesses inherit the variable.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+
+torch.set_num_threads(1)
