@@ -37,7 +37,8 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
 
 def leftovers(path: Path) -> list[Path]:
     """Return what a killed process left aside of `path`; nobody may be writing it now."""
-    return [found for found in path.parent.glob(".*.part") if found.name.startswith(f".{path.name}.")]
+    name = re.compile(rf"\.{re.escape(path.name)}\.\w{{8}}\.part")
+    return [found for found in path.parent.glob(".*.part") if name.fullmatch(found.name)]
 
 
 def _system_error(error: Exception) -> int | None:

@@ -16,6 +16,8 @@ from gossamer.cli.tables import say, show_table, size_text
 from gossamer.counts import sparsity_of
 from gossamer.files import SavedModel
 
+_PARTS = ("values", "row_pointers", "column_indices", "column_pointers")
+
 
 def inspect(
     path: Annotated[Path, typer.Argument(help="a model.safetensors, or the folder of a run")],
@@ -62,7 +64,7 @@ def describe(saved: SavedModel) -> list[dict[str, Any]]:
     for name, shape in saved.sparse_layers.items():
         prefix = f"{name}." if name else ""
         places = files.topology_of(saved.tensors, name, shape)
-        parts = [saved.tensors[prefix + part] for part in ("values", "row_pointers", "column_indices")]
+        parts = [saved.tensors[prefix + part] for part in _PARTS if prefix + part in saved.tensors]
         fan_in = places.row_pointers.diff()
         fan_out = places.column_indices.bincount(minlength=shape[1])
         layers.append(_layer(prefix.rstrip("."), "truly sparse", list(shape), parts, parts[0], fan_in, fan_out))

@@ -12,6 +12,8 @@ from gossamer import atomic, counts
 STORAGES = ("auto", "masked", "sparse")
 OPTIMIZERS = ("sgd", "adamw")
 DECAYS = ("none", "cosine")
+# What a 32-bit number can hold.
+_LARGEST = 3.4e38
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,17 +77,17 @@ class Config:
         for name in ("drop_fraction", "update_until"):
             counts.check_fraction(getattr(self, name), name=name)
         for name in ("epochs", "batch_size"):
-            counts.check_positive(getattr(self, name), name=name)
-        for name in ("epsilon", "weight_decay", "update_every", "train_size", "test_size"):
+            _check_range(name, counts.check_positive(getattr(self, name), name=name), 1, 2**31)
+        for name in ("epsilon", "update_every", "train_size", "test_size"):
             _check_range(name, getattr(self, name), 0.0, math.inf)
+        _check_range("weight_decay", self.weight_decay, 0.0, _LARGEST)
         # Seeds of the epochs are made of it, and must fit 64 bits.
         _check_range("seed", self.seed, 0, 2**32)
         for name in ("momentum", "dropout"):
             _check_range(name, getattr(self, name), 0.0, 1.0)
-        if not math.isfinite(self.alpha):
-            raise ValueError(f"alpha must be a finite number, got {self.alpha}")
-        if not 0.0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate}")
+        _check_range("alpha", self.alpha, -_LARGEST, _LARGEST)
+        if not 0.0 < self.learning_rate < _LARGEST:
+            raise ValueError(f"learning_rate must lie in (0, {_LARGEST:g}), got {self.learning_rate}")
         for name, allowed in (("storage", STORAGES), ("optimizer", OPTIMIZERS), ("decay", DECAYS)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")

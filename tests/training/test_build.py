@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from gossamer.nn import SparseLinear
+from gossamer.training import METHODS, check, find_method, set_up, train
+from gossamer.training import build as build_module
+
+from .small import config, digits
+
+DATA = digits()
+
+
+def layers(model: nn.Module) -> list[tuple[str, int, int]]:
+    return [
+        (type(module).__name__, module.in_features, module.out_features)
+        for module in model.modules()
+        if isinstance(module, (nn.Linear, SparseLinear))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [("mlp:16", [16]), ("mlp:16x1", [16]), ("mlp:16x3", [16, 16, 16]), ("mlp:30-20-10", [30, 20, 10])],
+)
+def test_the_name_of_an_mlp_gives_its_hidden_sizes(text: str, sizes: list[int]) -> None:
+    setup = set_up(config(model=text, method="dense"), DATA)
+
+    assert [out for _, _, out in layers(setup.model)] == [*sizes, 10]
+
+
+@pytest.mark.parametrize("method", [method.name for method in METHODS])
+def test_the_same_configuration_makes_the_same_bit_for_bit(method: str) -> None:
+    one, other = (set_up(config(method=method, seed=3), DATA) for _ in range(2))
+
+    for mine, theirs in zip(one.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("method", "storage", "made"),
+    [
+        ("dense", "auto", "dense"),
+        ("set", "auto", "truly sparse"),
+        ("set", "masked", "masked"),
+        ("gmp", "auto", "masked"),
+        ("gmp", "sparse", "truly sparse"),
+    ],
+)
+def test_the_storage_is_the_methods_own_unless_told_otherwise(method: str, storage: str, made: str) -> None:
+    setup = set_up(config(method=method, storage=storage), DATA)
+
+    assert setup.storage == made
+    kinds = {kind for kind, _, _ in layers(setup.model)}
+    assert kinds == ({"SparseLinear"} if made == "truly sparse" else {"Linear"})
+    assert (setup.sparsifier is None) == (method == "dense")
+
+
+def test_steps_are_counted_with_the_last_smaller_batch() -> None:
+    setup = set_up(config(batch_size=64), DATA)
+
+    assert (setup.steps_per_epoch, setup.num_steps) == (4, 12)
+
+
+def test_a_network_that_cannot_fit_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 20 % of 64 * 16 + 16 * 16 + 16 * 10 weights and 64 + 16 + 16 + 10 neurons, sixteen bytes each.
+    needed = 16 * (288 + 106)
+    monkeypatch.setattr(build_module, "memory_bytes", lambda: needed)
+    set_up(config(), DATA)
+    with pytest.raises(ValueError, match="mlp:16x2 as dense takes 0 GB or more to train"):
+        set_up(config(method="dense"), DATA)
+
+    monkeypatch.setattr(build_module, "memory_bytes", lambda: needed - 1)
+    with pytest.raises(ValueError, match="give fewer neurons, or truly sparse storage and a higher sparsity"):
+        set_up(config(), DATA)
+
+
+def test_checking_leaves_no_trace_and_changes_no_random_state() -> None:
+    before = torch.get_rng_state()
+
+    check(config(dropout=0.5), DATA)
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("method", [method.name for method in METHODS])
+@pytest.mark.parametrize(("rows", "epochs"), [(40, 1), (40, 2), (80, 1), (200, 1)])
+def test_every_method_can_plan_the_shortest_of_runs(tmp_path: Path, method: str, rows: int, epochs: int) -> None:
+    data = build_module.load_data(config(train_size=rows, test_size=10))
+
+    fields = train(config(method=method, epochs=epochs, update_every=0), data, tmp_path)
+
+    assert fields["num_active"] == {"dense": 1440}.get(method, fields["num_active"])
+    if method not in ("dense", "truly_sparse"):
+        assert fields["num_active"] == 288
+
+
+def test_the_names_of_methods_are_unique_and_their_papers_are_named() -> None:
+    assert len({method.name for method in METHODS}) == len({method.label for method in METHODS}) == len(METHODS)
+    assert all("arXiv:" in method.paper for method in METHODS if method.name != "dense")
+    assert [find_method(method.name) for method in METHODS] == list(METHODS)
