@@ -162,7 +162,6 @@ def test_it_is_due_at_multiples_of_update_every_before_the_stop() -> None:
         ({"drop_fraction": schedules.constant(1.5)}, r"drop_fraction must lie in \[0, 1\], got 1.5"),
         ({"drop_fraction": schedules.constant(float("nan"))}, "drop_fraction must lie in"),
     ],
-    ids=str,
 )
 def test_settings_out_of_range_are_refused(changed: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):

@@ -62,7 +62,6 @@ def test_frozen_weights_are_left_out() -> None:
         ({"include": ("0*", "1*"), "exclude": iter(["0*"])}, ["1.weight"]),
         ({"include": (name for name in ["0.weight", "2.weight"])}, ["0.weight", "2.weight"]),
     ],
-    ids=str,
 )
 def test_patterns_choose_weights(settings: dict[str, Any], names: list[str]) -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
