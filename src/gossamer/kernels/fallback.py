@@ -25,7 +25,8 @@ def multiply(rows: Tensor, columns: Tensor, values: Tensor, x_FB: Tensor, num_ro
     """
     result = x_FB.new_zeros(num_rows, x_FB.shape[1])
     for part in _parts(values.numel(), x_FB.shape[1]):
-        result.index_add_(0, rows[part], values[part, None] * x_FB[columns[part]])
+        # Not in place: under torch.func.vmap the products may have a dimension that the zeros have not.
+        result = result.index_add(0, rows[part], values[part, None] * x_FB[columns[part]])
     return result
 
 

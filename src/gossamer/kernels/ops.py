@@ -5,7 +5,8 @@ Every operator takes the topology as five index tensors: row_pointers [O + 1], c
 column_pointers [F + 1], row_indices [K], permutation [K] (its transpose, see `topology.Transpose`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -40,12 +41,13 @@ def sparse_linear(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: Inde
 
     Cost: 2 K B floating-point operations forward, 4 K B backward; no temporary beside the results.
     """
-    _check(x_FB, values, bias, index)
+    check(x_FB, values, bias, index)
     result: Tensor = torch.ops.gossamer.sparse_linear(x_FB, values, bias, *index)
     return result
 
 
-def _check(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: tuple[Tensor, ...]) -> None:
+def check(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: tuple[Tensor, ...]) -> None:
+    """Raise ValueError unless the operands of `sparse_linear` fit each other."""
     outputs, features = index[0].numel() - 1, index[2].numel() - 1
     if x_FB.dim() != 2 or x_FB.shape[0] != features:
         raise ValueError(f"input has shape {tuple(x_FB.shape)}, the weight takes [{features}, batch]")
@@ -92,7 +94,7 @@ def _grad_values_cpu(grad: Tensor, x: Tensor, *index: Tensor) -> Tensor:
 
 def _backward_cpu(grad: Tensor, x: Tensor, values: Tensor, *index: Tensor) -> tuple[Tensor, Tensor]:
     # Between forward and backward the values may have been exchanged for others, which no version counter shows.
-    _check(x, values, None, index)
+    check(x, values, None, index)
     if _is_narrow(grad):
         wide = _backward_cpu(grad.float(), x.float(), values.float(), *index)
         return wide[0].to(x.dtype), wide[1].to(values.dtype)
@@ -100,6 +102,14 @@ def _backward_cpu(grad: Tensor, x: Tensor, values: Tensor, *index: Tensor) -> tu
     operands = (values.contiguous(), x.contiguous(), grad.contiguous())
     cpu.backward(index[2], index[3], index[4], *operands, grad_x, grad_values)
     return grad_x, grad_values
+
+
+# The same without registration, for a caller that knows that all is on the CPU and nothing looks on.
+ON_CPU = SimpleNamespace(
+    sparse_linear_backward=_backward_cpu,
+    sparse_linear_grad_input=_grad_input_cpu,
+    sparse_linear_grad_values=_grad_values_cpu,
+)
 
 
 def _room(x: Tensor, count: int) -> Tensor:
@@ -111,7 +121,8 @@ def _is_narrow(tensor: Tensor) -> bool:
     return tensor.dtype in (torch.float16, torch.bfloat16)
 
 
-def _forward_any(x: Tensor, values: Tensor, bias: Tensor | None, *index: Tensor) -> Tensor:
+def plain(x: Tensor, values: Tensor, bias: Tensor | None, *index: Tensor) -> Tensor:
+    """Compute `sparse_linear` in plain PyTorch, which every device and every transform of functions understands."""
     rows, columns = _coordinates(index)
     result = fallback.multiply(rows, columns, values, x, index[0].numel() - 1)
     return result if bias is None else result + bias[:, None]
@@ -147,7 +158,23 @@ def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _forward_derivative(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, values, *index = ctx.saved_tensors
-    ops = torch.ops.gossamer
+    return derivative(ctx, grad, x, values, index)
+
+
+def derivative(
+    ctx: Any, grad: Tensor, x: Tensor, values: Tensor, index: Sequence[Tensor], *, products: Any = None
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of `sparse_linear` that its autograd context asks for, None for the others.
+
+    Args:
+        ctx: has `needs_input_grad` and `has_bias`.
+        grad: gradient of the result, shape [O, B].
+        x: input of the forward pass, shape [F, B].
+        values: the active weights, shape [K].
+        index: the topology.
+        products: where the operators are taken from; default: the registered ones, which can be differentiated again.
+    """
+    ops = torch.ops.gossamer if products is None else products
     needs_x, needs_values, needs_bias = ctx.needs_input_grad[:3]
     grad_x = grad_values = None
     if needs_x and needs_values:
@@ -219,7 +246,7 @@ def _register(
     torch.library.register_autograd(full, derivative, setup_context=save)
 
 
-_register("sparse_linear", _forward_cpu, _forward_any, _forward_fake, _forward_derivative, _save_forward)
+_register("sparse_linear", _forward_cpu, plain, _forward_fake, _forward_derivative, _save_forward)
 _register("sparse_linear_backward", _backward_cpu, _backward_any, _backward_fake, _backward_derivative, _save_all)
 _register(
     "sparse_linear_grad_input", _grad_input_cpu, _grad_input_any, _grad_input_fake, _grad_input_derivative, _save_all

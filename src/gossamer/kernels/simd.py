@@ -204,10 +204,11 @@ def pointer(typingctx, address):
 
 
 @intrinsic
-def claim(typingctx, counter):
-    """Add one to the number that a pointer leads to, before any other thread can, and return what it was."""
+def claim(typingctx, counters, place):
+    """Add one to counters[place], before any other thread can, and return what it was."""
 
     def codegen(context, builder, signature, arguments):
-        return builder.atomic_rmw("add", arguments[0], ir.IntType(64)(1), "monotonic")
+        counter = builder.gep(arguments[0], [arguments[1]])
+        return builder.atomic_rmw("add", counter, ir.IntType(64)(1), "monotonic")
 
-    return types.int64(types.CPointer(types.int64)), codegen
+    return types.int64(types.CPointer(types.int64), types.int64), codegen

@@ -1,7 +1,12 @@
 """Run a compiled task on torch's own threads: one pool, so ours and torch's never fight for the processor.
 
-A task is a C function of one pointer, called by every thread of the team at once. The threads share out its blocks by
-a counter at the start of the data, so a thread that is late, or never comes, costs nothing but its help.
+A task is a C function of one pointer, called by every thread of the team at once. Each thread begins with its own share
+of the blocks, which is the stretch of memory that torch's element-wise operations give it too, and then helps with the
+shares of the others: a thread that is late, or never comes, costs nothing but its help.
+
+What the pointer leads to, in int64: how many threads have arrived, how many blocks there are, how many threads the team
+has; from NUMBERS on the task's own numbers; from COUNTERS on, one for each thread and STRIDE apart, how many blocks of
+its share are taken.
 """
 
 import ctypes
@@ -12,6 +17,11 @@ from pathlib import Path
 
 import torch
 
+NUMBERS = 3
+COUNTERS = 24
+# Counters in cache lines of their own: threads that claim would wait for each other's writes.
+STRIDE = 8
+
 Parallel = Callable[[int, int, int], None]
 
 
@@ -20,11 +30,12 @@ def run(task: int, numbers: Sequence[int], *, num_blocks: int) -> None:
 
     Args:
         task: address of a C function `void (int64_t *data)`.
-        numbers: what the task finds behind the counter and the number of blocks.
+        numbers: what the task finds from NUMBERS on, 21 at most.
         num_blocks: pieces of work that the threads claim one by one.
     """
-    data = (ctypes.c_int64 * (len(numbers) + 2))(0, num_blocks, *numbers)
-    _parallel()(task, ctypes.addressof(data), min(torch.get_num_threads(), max(1, num_blocks)))
+    team = min(torch.get_num_threads(), max(1, num_blocks))
+    data = (ctypes.c_int64 * (COUNTERS + STRIDE * team))(0, num_blocks, team, *numbers)
+    _parallel()(task, ctypes.addressof(data), team)
 
 
 @cache

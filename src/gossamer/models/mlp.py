@@ -54,7 +54,7 @@ def mlp(
     for depth, (name, shape) in enumerate(shapes.items(), start=1):
         layers.append(_layer(shape, kept[name], generator))
         if depth < len(shapes):
-            layers.append(nn.ReLU() if alpha is None else AllReLU(alpha=alpha, layer=depth))
+            layers.append(nn.ReLU(inplace=True) if alpha is None else AllReLU(alpha=alpha, layer=depth))
             layers += [nn.Dropout(dropout)] if dropout else []
     return nn.Sequential(*layers)
 

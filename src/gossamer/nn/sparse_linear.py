@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gossamer import counts, topology
 from gossamer.growth import fan_in_uniform
-from gossamer.kernels import ops
+from gossamer.kernels import eager, ops
 from gossamer.topology import Topology, Transpose
 
 # column_pointers could be derived too; saved, they tell how many inputs the layer of a state has.
@@ -184,10 +184,11 @@ class SparseLinear(nn.Module):
             )
         if torch.is_autocast_enabled(inputs.device.type):
             inputs = inputs.to(self.values.dtype)
-        # Feature-major inside: a copy at the entrance of a network, a view between sparse layers.
-        x_FB = inputs.reshape(math.prod(inputs.shape[:-1]), self.in_features).t().contiguous()
-        y_OB = ops.sparse_linear(x_FB, self.values, self.bias, self._index())
-        return y_OB.t().reshape(*inputs.shape[:-1], self.out_features)
+        if inputs.dim() == 2:
+            return eager.linear(inputs, self.values, self.bias, self._index())
+        flat = inputs.reshape(math.prod(inputs.shape[:-1]), self.in_features)
+        outputs = eager.linear(flat, self.values, self.bias, self._index())
+        return outputs.reshape(*inputs.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
         """Show sizes and sparsity."""
