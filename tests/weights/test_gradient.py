@@ -37,6 +37,28 @@ def test_the_dense_gradient_is_that_of_the_dense_layer_however_it_is_cut(
 
 
 @both
+@pytest.mark.parametrize("shape", [(4, 5), (2, 2, 5), (1, 5), (7, 5), (5,)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_dense_gradient_is_right_for_square_outputs_changed_in_place(
+    storage: str, shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    module, weight = view_of(random_dense(4, 5, 0.4), storage, bias=True)
+    module.to(dtype)
+    inputs = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).to(dtype)
+    factor = torch.randn(4, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).to(dtype)
+    weight.watch()
+
+    output = module(inputs)
+    # float16 and bfloat16 take the operators, whose result is a view of a feature-major matrix
+    (nn.functional.relu(output, inplace=True) * factor).sum().backward()
+
+    grad = (output.detach() > 0).to(dtype) * factor
+    expected = grad.reshape(-1, 4).t() @ inputs.reshape(-1, 5)
+    bound = {torch.float64: 1e-12, torch.bfloat16: 2e-2}[dtype]
+    torch.testing.assert_close(dense_gradient(weight).to(dtype).view(4, 5), expected, rtol=bound, atol=bound)
+
+
+@both
 def test_micro_batches_add_up_even_where_they_share_a_buffer(storage: str) -> None:
     module, weight = view_of(random_dense(4, 5, 0.4), storage)
     batch = torch.randn(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

@@ -117,12 +117,14 @@ class SparseWeight:
             inputs = (args[0] if args else kwargs["inputs"]).detach().reshape(batch, self.shape[1])
             # A copy: the user may fill the same buffer with the next batch.
             inputs = inputs.to(self.module.values.dtype, copy=True)
-            base = output._base
-            if base is not None and base.shape == (self.shape[0], batch):
-                # A hook on the view is lost where the next module works in place; one on what it views is not.
-                base.register_hook(lambda grad: self._arrive(inputs, grad.detach().t()))
+            # A hook on a view is lost where the next module works in place; one on what it views is not.
+            seen = output if output._base is None else output._base
+            flat = (batch, self.shape[0])
+            if seen.shape == flat[::-1] and (seen.shape != flat or seen.stride(0) != 1):  # feature-major
+                seen.register_hook(lambda grad: self._arrive(inputs, grad.detach().t()))
             else:
-                output.register_hook(lambda grad: self._arrive(inputs, grad.detach().reshape(batch, self.shape[0])))
+                seen = seen if seen.numel() == output.numel() else output
+                seen.register_hook(lambda grad: self._arrive(inputs, grad.detach().reshape(flat)))
 
     def _arrive(self, inputs: Tensor, output_grad: Tensor) -> None:
         self._arriving.append((inputs, output_grad))
