@@ -72,7 +72,7 @@ def test_patterns_choose_weights(settings: dict[str, Any], names: list[str]) -> 
 @pytest.mark.parametrize("model", [nn.ReLU(), nn.Sequential(nn.Embedding(2, 2)), nn.Linear(2, 2).requires_grad_(False)])
 def test_a_model_without_prunable_weights_is_an_error(model: nn.Module) -> None:
     with pytest.raises(
-        ValueError, match=f"{type(model).__name__} has no trainable Linear, Conv or SparseLinear weight"
+        ValueError, match=f"{type(model).__name__} has no trainable weight that can be sparse"
     ):
         prunable(model)
 
@@ -99,3 +99,45 @@ def test_prunable_has_no_side_effect_on_the_model() -> None:
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
     assert not any(parameter._backward_hooks for parameter in model.parameters())
+
+
+def test_recurrent_layers_and_attention_have_several_weights_each() -> None:
+    model = nn.ModuleDict({"rnn": nn.LSTM(3, 4), "cell": nn.GRUCell(3, 4), "attention": nn.MultiheadAttention(8, 2)})
+
+    names = [weight.name for weight in prunable(model)]
+
+    assert names == [
+        "rnn.weight_ih_l0",
+        "rnn.weight_hh_l0",
+        "cell.weight_ih",
+        "cell.weight_hh",
+        "attention.in_proj_weight",
+        "attention.out_proj.weight",
+    ]
+
+
+def test_attention_with_keys_of_another_size_has_three_projections() -> None:
+    names = [weight.name for weight in prunable(nn.MultiheadAttention(8, 2, kdim=5, vdim=6))]
+
+    assert names == ["q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"]
+
+
+def test_an_embedding_counts_only_when_asked_for() -> None:
+    model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2))
+
+    assert [weight.name for weight in prunable(model)] == ["1.weight"]
+    assert [weight.name for weight in prunable(model, embeddings=True)] == ["0.weight", "1.weight"]
+
+
+def test_an_embedding_tied_to_the_output_layer_comes_once() -> None:
+    model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 5, bias=False))
+    model[1].weight = model[0].weight
+
+    assert [weight.name for weight in prunable(model, embeddings=True)] == ["0.weight"]
+
+
+def test_frozen_weights_count_only_when_asked_for() -> None:
+    model = nn.Sequential(nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2))
+
+    assert [weight.name for weight in prunable(model)] == ["1.weight"]
+    assert [weight.name for weight in prunable(model, frozen=True)] == ["0.weight", "1.weight"]

@@ -18,17 +18,27 @@ def is_held(weight: Weight) -> bool:
 
 
 def prunable(
-    model: nn.Module, *, include: Iterable[str] = ("*",), exclude: Iterable[str] = ()
+    model: nn.Module,
+    *,
+    include: Iterable[str] = ("*",),
+    exclude: Iterable[str] = (),
+    embeddings: bool = False,
+    frozen: bool = False,
 ) -> list[MaskedWeight | SparseWeight]:
-    """List the weights of a model that can be sparse: of Linear, Conv1d to Conv3d (masked) and SparseLinear.
+    """List the weights of a model that can be sparse.
+
+    Of SparseLinear, and masked those of Linear, Conv1d to Conv3d, RNN, LSTM, GRU and their cells, and the projections
+    of MultiheadAttention.
 
     Args:
         model: any module.
         include: glob patterns, or one; a weight is taken if its name matches one.
         exclude: glob patterns, or one; a weight whose name matches one is left out.
+        embeddings: whether the tables of Embedding and EmbeddingBag count.
+        frozen: whether weights that are not trained count.
 
     Returns:
-        One view for each weight that is trained; a tied weight or a shared module comes once, frozen ones not at all.
+        One view for each weight; a tied weight or a shared module comes once.
 
     Raises:
         ValueError: no weight is left, or one is no parameter but computed from others.
@@ -41,27 +51,43 @@ def prunable(
     include = (include,) if isinstance(include, str) else tuple(include)
     exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
     found: list[MaskedWeight | SparseWeight] = []
-    parameter: nn.Parameter | Tensor
     for path, module in model.named_modules():
-        if isinstance(module, SparseLinear):
-            name, parameter = f"{path}.values".lstrip("."), module.values
-        elif isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-            name, parameter = f"{path}.weight".lstrip("."), module.weight
-        else:
-            continue
-        wanted = any(fnmatch.fnmatch(name, glob) for glob in include)
-        wanted = wanted and not any(fnmatch.fnmatch(name, glob) for glob in exclude)
-        taken = any(weight.parameter is parameter for weight in found)
-        if wanted and not taken and parameter.requires_grad:
-            if isinstance(module, SparseLinear):
-                found.append(SparseWeight(name, module))
-            elif isinstance(parameter, nn.Parameter):
-                found.append(MaskedWeight(name, parameter))
-            else:
-                raise ValueError(f"{name} is computed by a parametrization, not trained; remove that first")
+        for own in _names(module, embeddings):
+            name = f"{path}.{own}".lstrip(".")
+            parameter: Tensor = getattr(module, own)
+            wanted = any(fnmatch.fnmatch(name, glob) for glob in include)
+            wanted = wanted and not any(fnmatch.fnmatch(name, glob) for glob in exclude)
+            taken = any(weight.parameter is parameter for weight in found)
+            if wanted and not taken and (parameter.requires_grad or frozen):
+                found.append(_view(name, module, parameter))
     if not found:
         raise ValueError(
-            f"{type(model).__name__} has no trainable Linear, Conv or SparseLinear weight that matches "
-            f"{', '.join(include)}; check include and exclude, and requires_grad"
+            f"{type(model).__name__} has no trainable weight that can be sparse (of Linear, Conv, RNN and the like) and "
+            f"matches {', '.join(include)}; check include and exclude, and requires_grad"
         )
     return found
+
+
+def _names(module: nn.Module, embeddings: bool) -> list[str]:
+    """The attributes of a module that hold a weight which can be sparse."""
+    if isinstance(module, SparseLinear):
+        return ["values"]
+    if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return ["weight"]
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        return ["weight"] if embeddings else []
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        return [name for name, _ in module.named_parameters(recurse=False) if name.startswith("weight_")]
+    if isinstance(module, nn.MultiheadAttention):
+        # The output projection is a Linear of its own.
+        projections = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+        return [name for name in projections if getattr(module, name) is not None]
+    return []
+
+
+def _view(name: str, module: nn.Module, parameter: Tensor) -> MaskedWeight | SparseWeight:
+    if isinstance(module, SparseLinear):
+        return SparseWeight(name, module)
+    if not isinstance(parameter, nn.Parameter):
+        raise ValueError(f"{name} is computed by a parametrization, not trained; remove that first")
+    return MaskedWeight(name, parameter)

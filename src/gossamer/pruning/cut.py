@@ -1,0 +1,126 @@
+"""One round: score, split the budget, choose masks and apply them."""
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from gossamer import budgets, counts, patterns
+from gossamer.pruning.scores import as_scores, below_all
+from gossamer.pruning.supply import Supply, name_of, wanted
+from gossamer.solvers import Solution
+from gossamer.weights import MaskedWeight, SparseWeight, numel
+
+Weights = list[MaskedWeight | SparseWeight]
+Rule = Callable[..., Any]
+# What the driver decides, and a solver is told.
+_SETTINGS = ("num_active", "n", "m")
+# How far the sparsity that a pattern can have may lie from the asked one.
+_TOLERANCE = 0.01
+
+
+def is_solver(rule: Rule) -> bool:
+    """Return whether a rule chooses what stays by itself: it asks how much that is."""
+    return any(name in inspect.signature(rule).parameters for name in _SETTINGS)
+
+
+def cut_(
+    weights: Weights,
+    supply: Supply,
+    *,
+    sparsity: float,
+    criterion: Rule,
+    budget: budgets.Budget,
+    pattern: patterns.Pattern,
+) -> None:
+    """Remove weights down to a sparsity; nothing is changed before all scores are known.
+
+    Args:
+        weights: of the model to be pruned.
+        supply: measures what the criterion asks for.
+        sparsity: over all the weights together, in [0, 1).
+        criterion: scores, or a solver.
+        budget: splits what is kept.
+        pattern: the shape of the masks.
+
+    Raises:
+        ValueError: the sparsity cannot be met, or the criterion cannot judge a weight.
+    """
+    if is_solver(criterion):
+        _solve_(weights, supply, sparsity, criterion, budget, pattern)
+        return
+    found = supply.gather(wanted(criterion), weights)
+    scores = {}
+    for weight in weights:
+        judged = as_scores(criterion(**found[weight.name]), weight, rule=criterion, pattern=pattern)
+        scores[weight.name] = below_all(judged, weight)
+    kept = _counts(weights, sparsity, budget, pattern, scores)
+    masks = {weight.name: pattern.keep(scores[weight.name], kept[weight.name]) for weight in weights}
+    for weight in weights:
+        apply_(weight, masks[weight.name])
+
+
+def apply_(weight: MaskedWeight | SparseWeight, mask: Tensor) -> None:
+    """Remove what the mask leaves out: for a truly sparse weight the mask is of its values."""
+    if isinstance(weight, MaskedWeight):
+        weight.set_mask_(mask)
+        return
+    kept = mask.nonzero().flatten()
+    none = kept.new_empty(0)
+    weight.change_(kept, none, weight.values()[:0], None)
+
+
+def _solve_(
+    weights: Weights, supply: Supply, sparsity: float, solver: Rule, budget: budgets.Budget, pattern: patterns.Pattern
+) -> None:
+    """Layer after layer, so that each sees the inputs that the pruned layers before it give."""
+    if "scores" in inspect.signature(budget).parameters:
+        raise ValueError(f"{name_of(solver)} gives no scores to split a budget by; pass a budget of shapes, as uniform")
+    if any(isinstance(weight, SparseWeight) for weight in weights):
+        raise ValueError(f"{name_of(solver)} works on dense weights; convert with gossamer.to_dense first")
+    kept = _counts(weights, sparsity, budget, pattern, None)
+    for weight in weights:
+        settings = {"num_active": kept[weight.name], "n": getattr(pattern, "n", None), "m": getattr(pattern, "m", None)}
+        own = {name: settings[name] for name in _SETTINGS if name in _open(solver)}
+        missing = [name for name, value in own.items() if value is None]
+        if missing:
+            raise ValueError(f"{name_of(solver)} works on N:M masks; pass pattern=gs.patterns.nm(2, 4)")
+        given = supply.gather(wanted(solver, settings=_SETTINGS), [weight])[weight.name]
+        solution = solver(**given, **own)
+        if not isinstance(solution, Solution):
+            raise TypeError(f"{name_of(solver)} must return a Solution, got {type(solution).__name__}")
+        weight.parameter.data.copy_(solution.weight)
+        apply_(weight, solution.mask)
+
+
+def _open(rule: Rule) -> list[str]:
+    parameters = inspect.signature(rule).parameters.values()
+    return [one.name for one in parameters if one.default is one.empty]
+
+
+def _counts(
+    weights: Weights,
+    sparsity: float,
+    budget: budgets.Budget,
+    pattern: patterns.Pattern,
+    scores: dict[str, Tensor] | None,
+) -> dict[str, int]:
+    """How many weights each tensor keeps: what the budget asks, as near as the pattern can."""
+    shapes = {weight.name: weight.shape for weight in weights}
+    by_scores = {} if scores is None or "scores" not in inspect.signature(budget).parameters else {"scores": scores}
+    asked = budget(shapes, sparsity=sparsity, **by_scores)
+    kept = {}
+    for weight in weights:
+        # A truly sparse weight is a vector of what is there.
+        room = min(asked[weight.name], weight.parameter.numel())
+        kept[weight.name] = pattern.nearest(tuple(weight.parameter.shape), room)
+    total = sum(numel(weight) for weight in weights)
+    reached = counts.sparsity_of(sum(kept.values()), total)
+    if not math.isclose(reached, sparsity, abs_tol=_TOLERANCE + 1.0 / max(total, 1)):
+        raise ValueError(
+            f"a sparsity of {sparsity:.4g} cannot be had with {pattern} on these shapes; the nearest is {reached:.4g}: "
+            "ask for that, or take another pattern"
+        )
+    return kept

@@ -1,0 +1,120 @@
+"""One shot, or several rounds: score the weights of a trained model, split the budget, cut."""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gossamer import budgets, counts, criteria, patterns, statistics
+from gossamer.pruning.cut import Weights, cut_
+from gossamer.pruning.scores import keeps_rows_whole
+from gossamer.pruning.supply import Supply
+from gossamer.weights import MaskedWeight, prunable
+
+
+def prune(
+    model: nn.Module,
+    *,
+    sparsity: float,
+    criterion: Callable[..., Any] = criteria.magnitude,
+    budget: budgets.Budget = budgets.uniform,
+    pattern: patterns.Pattern | None = None,
+    data: Iterable[Any] | None = None,
+    loss_fn: Callable[[Any, Any], Tensor] | None = None,
+    first: Mapping[str, Tensor] | None = None,
+    rounds: int = 1,
+    include: Iterable[str] = ("*",),
+    exclude: Iterable[str] = (),
+    generator: torch.Generator | None = None,
+    reestimate: bool | None = None,
+) -> nn.Module:
+    """Return a copy of a model without its least useful weights: they are exactly zero in it.
+
+    Masks are not sparsity: the copy is as large and as slow as the model until `gossamer.to_sparse` stores what is
+    left. To train on with the zeros held, give it to `recipes.hold`.
+
+    Args:
+        model: trained or fresh, in any mode; it is left as it is.
+        sparsity: fraction of the weights to remove over all of them together, in [0, 1). Weights are those that
+            `gossamer.prunable` lists, with embeddings, and with frozen ones; biases and norms stay.
+        criterion: what scores a weight: a function of `gossamer.criteria`, one of your own, or one of
+            `gossamer.solvers`, which also moves what stays. What it needs is measured and given by the names of its
+            arguments, see docs/pruning.md.
+        budget: how many weights each tensor keeps. Most split by shapes; `budgets.global_` and `budgets.lamp` by the
+            scores.
+        pattern: the shape that masks take; None: unstructured. A pattern that removes whole outputs leaves the last
+            weight of the model whole.
+        data: batches (inputs, targets), as a DataLoader or a list; needed by criteria that look at data.
+        loss_fn: (outputs, targets) -> scalar, the mean over a batch; needed by criteria that look at gradients.
+        first: the model's earlier values, a state_dict; needed by `criteria.magnitude_increase`.
+        rounds: how often to score and cut; the density falls by the same factor each time, and what is gone stays gone.
+        include: glob patterns, or one, of the weights to prune.
+        exclude: glob patterns, or one, of the weights to leave alone.
+        generator: source of randomness, on the CPU, where something is random.
+        reestimate: whether to take batch normalisation's statistics anew over the data; None: if there are both.
+
+    Raises:
+        ValueError: a sparsity that cannot be met (the nearest that can is named), a weight that holds NaN, a layer
+            that the loss does not depend on, a criterion that needs what was not given, or too little data. The model
+            is left as it is.
+        TypeError: the criterion returns neither scores nor a solution.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(20, 10), nn.ReLU(), nn.Linear(10, 2))
+        >>> small = prune(model, sparsity=0.9)
+        >>> [int(layer.weight.count_nonzero()) for layer in (small[0], small[2])]
+        [20, 2]
+    """
+    counts.check_sparsity(sparsity)
+    counts.check_positive(rounds, name="rounds")
+    pattern = pattern or patterns.unstructured()
+    pruned = copy.deepcopy(model)
+    weights = _weights(pruned, pattern, include, exclude)
+    anew = _reestimates(pruned, data, reestimate)
+    supply = Supply(pruned, _owners(pruned), data=data, loss_fn=loss_fn, first=first, generator=generator)
+    for done in range(1, rounds + 1):
+        asked = sparsity if done == rounds else 1.0 - (1.0 - sparsity) ** (done / rounds)
+        cut_(weights, supply, sparsity=asked, criterion=criterion, budget=budget, pattern=pattern)
+    if anew:
+        statistics.reestimate_(pruned, data or ())
+    return pruned
+
+
+def _weights(
+    model: nn.Module, pattern: patterns.Pattern, include: Iterable[str], exclude: Iterable[str]
+) -> Weights:
+    """What is to be pruned, with the masks that its zeros make."""
+    include = (include,) if isinstance(include, str) else tuple(include)
+    weights = prunable(model, include=include, exclude=exclude, embeddings=True, frozen=True)
+    if keeps_rows_whole(pattern, weights[-1].shape) and include == ("*",) and len(weights) > 1:
+        # Its outputs are the model's own: a class without weights would never be right.
+        weights = weights[:-1]
+    for weight in weights:
+        values = weight.values()
+        if not bool(values.isfinite().all()):
+            raise ValueError(
+                f"{weight.name} holds {int((~values.isfinite()).sum())} values that are NaN or infinite; nothing can "
+                "be ranked by them: load a good checkpoint"
+            )
+        if isinstance(weight, MaskedWeight):
+            weight.mask = weight.parameter.detach() != 0
+    return weights
+
+
+def _owners(model: nn.Module) -> dict[str, nn.Module]:
+    """The module of each parameter; a tied one belongs to the first."""
+    return {
+        f"{path}.{name}".lstrip("."): module
+        for path, module in model.named_modules()
+        for name, _ in module.named_parameters(recurse=False)
+    }
+
+
+def _reestimates(model: nn.Module, data: Iterable[Any] | None, asked: bool | None) -> bool:
+    possible = data is not None and statistics.has_running_statistics(model)
+    if asked and not possible:
+        lacks = "no data was given" if data is None else "the model has no batch normalisation that tracks any"
+        raise ValueError(f"running statistics cannot be taken anew: {lacks}; leave out reestimate=True")
+    return possible if asked is None else asked

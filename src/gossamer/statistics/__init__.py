@@ -1,0 +1,35 @@
+"""What criteria need to know of a model and its data, measured on a model that is left exactly as it was."""
+
+from gossamer.statistics.batch_norm import has_running_statistics, reestimate_
+from gossamer.statistics.flow import Flow
+from gossamer.statistics.gradients import (
+    hessian_diagonal,
+    hessian_gradient,
+    hessian_product,
+    mean_gradient,
+    output_sensitivity,
+    sample_gradients,
+    squared_gradient,
+)
+from gossamer.statistics.inputs import Moments, input_moments
+from gossamer.statistics.units import UnitMoments, unit_gates, unit_moments
+from gossamer.statistics.untouched import untouched
+
+__all__ = [
+    "Flow",
+    "Moments",
+    "UnitMoments",
+    "has_running_statistics",
+    "hessian_diagonal",
+    "hessian_gradient",
+    "hessian_product",
+    "input_moments",
+    "mean_gradient",
+    "output_sensitivity",
+    "reestimate_",
+    "sample_gradients",
+    "squared_gradient",
+    "unit_gates",
+    "unit_moments",
+    "untouched",
+]
