@@ -7,7 +7,7 @@ from gossamer.criteria.inputs import check_one_a_unit, wide
 
 
 def apoz(zero_fraction: Tensor) -> Tensor:
-    """Score each unit by how often it is active: one minus its average percentage of zeros (APoZ).
+    """Score each unit by how often it is not zero: one minus its average percentage of zeros (APoZ).
 
     score = 1 - share of samples and positions with a = 0
 

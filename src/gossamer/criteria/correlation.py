@@ -10,9 +10,9 @@ def correlation(activation_covariance: Tensor) -> Tensor:
     score_j = 1 - max over the remaining i of |cov_ij| / sqrt(cov_ii cov_jj)
 
     Two equal units must not both score 0, or both would go. So units are merged in thought, one pair after the other:
-    the most correlated pair first, and of a pair the unit of smaller variance goes (of equal ones the later) and gets its
-    score. Later scores are never smaller, so any number of lowest scores is a run of such merges, each into a
-    unit still there at the time. The last unit scores 1, a constant one 0: it is a bias.
+    the most correlated pair first. Of a pair the unit of smaller variance goes (of equal ones the later) and gets its
+    score. Later scores are never smaller, so any number of lowest scores is a run of such merges, each into a unit
+    still there at the time. The last unit scores 1, a constant one 0: it is a bias.
 
     Args:
         activation_covariance: covariance of the activations over samples and positions, shape [units, units].

@@ -57,12 +57,12 @@ def fisher(weight: Tensor, squared_grad: Tensor) -> Tensor:
     Source:
         Theis, Korshunova, Tejani, Huszar. Faster gaze prediction with dense networks and Fisher pruning. 2018,
         arXiv:1801.05787.
-        Differs: the paper divides by the floating-point operations saved; here the cost is left to the budget.
+        Differs: the paper weighs it against the computation saved; here that is left to the budget.
     """
     check_same_shape(weight, squared_grad, name="squared_grad")
     return _half_square(wide(weight), wide(squared_grad)).float()
 
 
 def _half_square(weight: Tensor, curvature: Tensor) -> Tensor:
-    """The curvature comes between the two factors: the square of a weight leaves the range where the result does not."""
+    """w^2 h / 2 with h between the factors: the square alone can leave the range where the result does not."""
     return 0.5 * (weight * curvature) * weight

@@ -20,8 +20,8 @@ def sensitivity(output_sensitivity: Tensor) -> Tensor:
         tensor([0.5000, 2.0000])
 
     Source:
-        Tartaglione, Lepsoy, Fiandrotti, Francini. Learning Sparse Neural Networks via Sensitivity-Driven Regularization.
-        NeurIPS 2018, arXiv:1810.11764.
+        Tartaglione, Lepsoy, Fiandrotti, Francini. Learning Sparse Neural Networks via Sensitivity-Driven
+        Regularization. NeurIPS 2018, arXiv:1810.11764.
         Differs: there it steers weight decay; the derivative of the sum of outputs stands for the sum of the
         absolute derivatives, which would take one backward pass for each output.
     """

@@ -10,8 +10,8 @@ def synflow(weight: Tensor, flow_grad: Tensor) -> Tensor:
 
     score = |w * dR/dw|,   R = 1^T |W_L| ... |W_1| 1
 
-    Without biases the scores of every layer add up to R, and those into a hidden unit to those out of it. Scores must be
-    taken anew after each small step of removal (the paper: 100 steps); one single step empties layers. A flow of 0
+    Without biases the scores of every layer add up to R, and those into a hidden unit to those out of it. Scores must
+    be taken anew after each small step of removal (the paper: 100 steps); a single step empties layers. A flow of 0
     means that no path is left.
 
     Args:

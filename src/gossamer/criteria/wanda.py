@@ -35,7 +35,7 @@ def wanda(weight: Tensor, input_norm: Tensor) -> Tensor:
     """
     if weight.dim() < 2 or input_norm.shape != (weight.shape[1:].numel(),):
         raise ValueError(
-            f"weight has shape {tuple(weight.shape)}, input_norm {tuple(input_norm.shape)}; allowed are [out, in, ...] and "
-            "[in * kernel], so pass one norm for each column of weight.flatten(1)"
+            f"weight has shape {tuple(weight.shape)}, input_norm {tuple(input_norm.shape)}; allowed are [out, in, ...] "
+            "and [in * kernel], so pass one norm for each column of weight.flatten(1)"
         )
     return (wide(weight).abs() * wide(input_norm).reshape(weight.shape[1:])).float()
