@@ -1,0 +1,39 @@
+"""SynFlow: weights on the strongest paths from the inputs to the outputs."""
+
+from torch import Tensor
+
+from gossamer.criteria.inputs import check_same_shape, wide
+
+
+def synflow(weight: Tensor, flow_grad: Tensor) -> Tensor:
+    """Score each weight by its share of the synaptic flow R, the sum of the paths from inputs to outputs.
+
+    score = |w * dR/dw|,   R = 1^T |W_L| ... |W_1| 1
+
+    Without biases the scores of every layer add up to R, and those into a hidden unit to those out of it. Scores must
+    be taken anew after each small step of removal (the paper: 100 steps); a single step empties layers. A flow of 0
+    means that no path is left.
+
+    Args:
+        weight: current values, any shape [*].
+        flow_grad: gradient of R with regard to the weight or to its absolute value (they differ in sign alone),
+            shape [*].
+
+    Returns:
+        Scores, shape [*], never negative; larger means keep. Unlike other criteria float64 if an input is: R grows
+        exponentially with depth and passes the range of float32 in deep networks. Otherwise float32.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    Example:
+        >>> import torch
+        >>> synflow(torch.tensor([2.0, -1.0]), torch.tensor([0.5, -3.0]))
+        tensor([1., 3.])
+
+    Source:
+        Tanaka, Kunin, Yamins, Ganguli. Pruning neural networks without any data by iteratively conserving synaptic
+        flow. NeurIPS 2020, arXiv:2006.05467.
+    """
+    check_same_shape(weight, flow_grad, name="flow_grad")
+    return (wide(weight) * wide(flow_grad)).abs()
