@@ -190,3 +190,30 @@ def test_what_is_kept_of_an_output_is_scaled_by_the_root_of_its_lost_fan_in() ->
     assert masks.fan_in_scale(mask).tolist() == [[1.0], [2.0], [1.0]]
     assert masks.fan_in_scale(mask.view(3, 1, 2, 2)).shape == (3, 1, 1, 1)
     assert masks.fan_in_scale(torch.ones(2, 0).bool()).tolist() == [[1.0], [1.0]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 777, 150_000, 299_998, 300_000])
+@pytest.mark.parametrize("kind", ["normal", "few values", "all equal", "ascending", "float16", "integers"])
+def test_a_long_vector_is_ranked_as_a_full_sort_ranks_it(kind: str, count: int) -> None:
+    scores = torch.randn(300_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    scores = {
+        "normal": scores,
+        "few values": (scores * 2).round(),
+        "all equal": torch.ones_like(scores),
+        "ascending": scores.sort().values,
+        "float16": scores.half(),
+        "integers": (scores * 1000).long(),
+    }[kind]
+
+    chosen = masks.largest(scores, count)
+
+    assert torch.equal(chosen, scores.sort(descending=True, stable=True).indices[:count].sort().values)
+
+
+def test_a_sample_that_misleads_costs_time_and_nothing_else() -> None:
+    # Every place that is sampled holds the largest value.
+    scores = torch.zeros(400_000)
+    scores[:: 400_000 // 20_000] = 9.0
+    scores[1] = 5.0
+
+    assert masks.largest(scores, 20_001).tolist()[:3] == [0, 1, 20]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gossamer import sampling
+from gossamer import ranking, sampling
 
 
 def keep_largest(scores: Tensor, count: int, *, competes: Tensor | None = None) -> Tensor:
@@ -37,10 +37,12 @@ def keep_largest(scores: Tensor, count: int, *, competes: Tensor | None = None) 
         raise ValueError(f"cannot keep {count} of {ranked.numel()} competing entries; ask for fewer")
     if ranked.is_floating_point() and bool(ranked.isnan().any()):
         raise ValueError(f"{int(ranked.isnan().sum())} scores are NaN; scores must be numbers, check data and loss")
-    chosen = largest(ranked, count)
-    mask = torch.zeros_like(flat, dtype=torch.bool)
-    mask[chosen if places is None else places[chosen]] = True
-    return mask.view(scores.shape)
+    chosen = _marked(ranked, count)
+    if places is not None:
+        mask = torch.zeros_like(flat, dtype=torch.bool)
+        mask[places[chosen]] = True
+        chosen = mask
+    return chosen.view(scores.shape)
 
 
 def largest(scores: Tensor, count: int) -> Tensor:
@@ -59,14 +61,20 @@ def largest(scores: Tensor, count: int) -> Tensor:
         >>> largest(torch.tensor([5.0, 1.0, 5.0, 5.0]), 2)
         tensor([0, 2])
     """
+    return _marked(scores, count).nonzero().flatten()
+
+
+def _marked(scores: Tensor, count: int) -> Tensor:
+    """Mark exactly `count`: every entry above the threshold, then the first ones that equal it."""
     if count == 0:
-        return torch.empty(0, dtype=torch.int64, device=scores.device)
-    threshold = scores.kthvalue(scores.numel() - count + 1).values
-    above = scores > threshold
-    # Exactly `count` in all: every entry above the threshold, then the first ones that equal it.
-    equal = (scores == threshold).nonzero().flatten()[: count - int(above.sum())]
-    above[equal] = True
-    return above.nonzero().flatten()
+        return torch.zeros_like(scores, dtype=torch.bool)
+    threshold = ranking.kth_largest(scores, count)
+    marked = scores >= threshold
+    surplus = int(marked.count_nonzero()) - count
+    if surplus:
+        equal = (scores == threshold).nonzero().flatten()
+        marked[equal[equal.numel() - surplus :]] = False
+    return marked
 
 
 def overlap(mask: Tensor, other: Tensor) -> int:

@@ -71,9 +71,7 @@ def test_patterns_choose_weights(settings: dict[str, Any], names: list[str]) -> 
 
 @pytest.mark.parametrize("model", [nn.ReLU(), nn.Sequential(nn.Embedding(2, 2)), nn.Linear(2, 2).requires_grad_(False)])
 def test_a_model_without_prunable_weights_is_an_error(model: nn.Module) -> None:
-    with pytest.raises(
-        ValueError, match=f"{type(model).__name__} has no trainable weight that can be sparse"
-    ):
+    with pytest.raises(ValueError, match=f"{type(model).__name__} has no trainable weight that can be sparse"):
         prunable(model)
 
 

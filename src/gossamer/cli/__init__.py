@@ -1,4 +1,4 @@
-"""The command line: gossamer train, compare, inspect, methods."""
+"""The command line: gossamer train, compare, prune, inspect, methods."""
 
 import errno
 import os
@@ -12,17 +12,18 @@ import typer
 from gossamer.cli.compare import compare
 from gossamer.cli.inspect import inspect
 from gossamer.cli.methods import methods
+from gossamer.cli.prune import prune
 from gossamer.cli.train import train
 from gossamer.training import TrainingInterruptedError
 
 app = typer.Typer(
-    help="Sparsity that pays: train sparse networks, compare them with dense ones, look into them.",
+    help="Sparsity that pays: train sparse networks, compare them with dense ones, prune trained ones, look into them.",
     epilog="Start with: gossamer compare --data digits",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (compare, train, inspect, methods):
+for _command in (compare, train, prune, inspect, methods):
     app.command()(_command)
 
 # Exit code of a program that was stopped by Ctrl-C.

@@ -7,21 +7,32 @@ from rich.console import Console
 from rich.table import Table
 
 from gossamer.cli import options as o
+from gossamer.pruning import PRUNING_METHODS
 from gossamer.training import METHODS
 
 
 def methods(as_json: o.Json = False) -> None:
-    """List the methods, what they do and where they were published."""
+    """List the methods, what they do and where they were published: of train and compare, and of prune."""
     if as_json:
         rows = [
             {"name": m.name, "summary": m.summary, "paper": m.paper, "truly_sparse": m.truly_sparse} for m in METHODS
         ]
-        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        cuts = [{"name": m.name, "summary": m.summary, "paper": m.paper} for m in PRUNING_METHODS]
+        sys.stdout.write(json.dumps({"training": rows, "pruning": cuts}, indent=2) + "\n")
         return
-    table = Table()
-    for header in ("--method", "what it does", "trains on", "paper"):
-        table.add_column(header, no_wrap=header == "--method", overflow="fold")
+    table = _table("gossamer train, gossamer compare", "trains on")
     for method in METHODS:
         trains_on = "truly sparse" if method.truly_sparse else "dense" if method.name == "dense" else "masked"
         table.add_row(method.name, method.summary, trains_on, method.paper)
     Console().print(table)
+    table = _table("gossamer prune", "masks")
+    for cut in PRUNING_METHODS:
+        table.add_row(cut.name, cut.summary, str(cut.pattern).removesuffix("()"), cut.paper)
+    Console().print(table)
+
+
+def _table(title: str, third: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for header in ("--method", "what it does", third, "paper"):
+        table.add_column(header, no_wrap=header == "--method", overflow="fold")
+    return table

@@ -82,9 +82,7 @@ def prune(
     return pruned
 
 
-def _weights(
-    model: nn.Module, pattern: patterns.Pattern, include: Iterable[str], exclude: Iterable[str]
-) -> Weights:
+def _weights(model: nn.Module, pattern: patterns.Pattern, include: Iterable[str], exclude: Iterable[str]) -> Weights:
     """What is to be pruned, with the masks that its zeros make."""
     include = (include,) if isinstance(include, str) else tuple(include)
     weights = prunable(model, include=include, exclude=exclude, embeddings=True, frozen=True)

@@ -40,9 +40,7 @@ def read(data: Iterable[Any], *, device: torch.device, labelled: bool) -> Iterat
         found = True
         paired = isinstance(batch, (tuple, list)) and len(batch) == 2
         if labelled and not paired:
-            raise ValueError(
-                f"this needs batches of (inputs, targets), got {type(batch).__name__}; pass labelled data"
-            )
+            raise ValueError(f"this needs batches of (inputs, targets), got {type(batch).__name__}; pass labelled data")
         inputs, targets = batch if paired else (batch, None)
         yield Batch(_moved(inputs, device), _moved(targets, device))
     if not found:

@@ -13,9 +13,7 @@ Loss = Callable[[Any, Any], Tensor]
 Tensors = dict[str, Tensor]
 
 
-def mean_gradient(
-    model: nn.Module, weights: Mapping[str, Tensor], data: Iterable[Any], loss_fn: Loss
-) -> Tensors:
+def mean_gradient(model: nn.Module, weights: Mapping[str, Tensor], data: Iterable[Any], loss_fn: Loss) -> Tensors:
     """Return the gradient of the mean loss at each weight.
 
     Args:
@@ -38,9 +36,7 @@ def mean_gradient(
     return {name: total / count for name, total in sums.items()}
 
 
-def squared_gradient(
-    model: nn.Module, weights: Mapping[str, Tensor], data: Iterable[Any], loss_fn: Loss
-) -> Tensors:
+def squared_gradient(model: nn.Module, weights: Mapping[str, Tensor], data: Iterable[Any], loss_fn: Loss) -> Tensors:
     """Return the mean over samples of the squared gradient of one sample's loss: the diagonal of the empirical Fisher.
 
     Args, Returns, Raises: as `mean_gradient`.
@@ -54,9 +50,7 @@ def squared_gradient(
     return {name: total / count for name, total in sums.items()}
 
 
-def sample_gradients(
-    model: nn.Module, weights: Mapping[str, Tensor], data: Iterable[Any], loss_fn: Loss
-) -> Tensors:
+def sample_gradients(model: nn.Module, weights: Mapping[str, Tensor], data: Iterable[Any], loss_fn: Loss) -> Tensors:
     """Return the gradient of each sample's loss, shape [samples, *] for each weight.
 
     Args, Raises: as `mean_gradient`.
@@ -77,9 +71,7 @@ def each_gradient(
                 yield _gradients(_loss(model, sample, loss_fn), weights)
 
 
-def hessian_gradient(
-    model: nn.Module, weights: Mapping[str, Tensor], data: Iterable[Any], loss_fn: Loss
-) -> Tensors:
+def hessian_gradient(model: nn.Module, weights: Mapping[str, Tensor], data: Iterable[Any], loss_fn: Loss) -> Tensors:
     """Return H g: the Hessian of the mean loss over all weights together, times its gradient.
 
     Args, Returns, Raises: as `mean_gradient`.
@@ -189,12 +181,21 @@ def _device(model: nn.Module) -> torch.device:
 
 
 def _loss(model: nn.Module, batch: Batch, loss_fn: Loss) -> Tensor:
-    loss = loss_fn(call(model, batch.inputs), batch.targets)
+    return checked_loss(loss_fn(call(model, batch.inputs), batch.targets))
+
+
+def checked_loss(loss: Tensor) -> Tensor:
+    """Return the loss as a tensor without axes.
+
+    Raises:
+        TypeError: it is no tensor.
+        ValueError: it is no scalar, or not finite.
+    """
     _check_tensor(loss, "the loss")
     if loss.numel() != 1:
         raise ValueError(f"the loss must be a scalar, got shape {tuple(loss.shape)}; take its mean over the batch")
     if not bool(loss.isfinite()):
-        raise ValueError(f"the loss is {float(loss)}; check the data for NaN and the model for overflow")
+        raise ValueError(f"the loss is {float(loss.detach())}; check the data for NaN and the model for overflow")
     return loss.reshape(())
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from gossamer.statistics.batches import call, read, size
+from gossamer.statistics.gradients import checked_loss
 from gossamer.statistics.untouched import untouched
 
 # What may follow a layer and still belongs to it: functions that keep each unit to itself.
@@ -106,9 +107,8 @@ def unit_gates(
                 return activation * gates[name]
 
             outputs = observed(model, owners, batch.inputs, gate)
-            gradients = torch.autograd.grad(
-                loss_fn(outputs, batch.targets), [gates[name] for name in owners], allow_unused=True
-            )
+            loss = checked_loss(loss_fn(outputs, batch.targets))
+            gradients = torch.autograd.grad(loss, [gates[name] for name in owners], allow_unused=True)
             for name, gradient in zip(owners, gradients, strict=True):
                 if gradient is None:
                     raise ValueError(f"the loss does not depend on the units of {name}; exclude it")

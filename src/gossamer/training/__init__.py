@@ -1,6 +1,6 @@
 """Training runs of the command line: configuration, loop, checkpoint, diary."""
 
-from gossamer.training.build import load_data, set_up
+from gossamer.training.build import build_model, load_data, set_up
 from gossamer.training.config import Config, differences, read_config, write_config
 from gossamer.training.loop import TrainingInterruptedError, train
 from gossamer.training.methods import METHODS, Method, find_method
@@ -15,6 +15,7 @@ __all__ = [
     "Method",
     "NotFiniteError",
     "TrainingInterruptedError",
+    "build_model",
     "check",
     "differences",
     "evaluate",

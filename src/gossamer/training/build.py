@@ -17,7 +17,7 @@ from gossamer.sparsifier import Sparsifier
 from gossamer.training.config import Config
 from gossamer.training.machine import memory_bytes
 from gossamer.training.methods import Method, Plan, find_method
-from gossamer.training.own_model import own_model
+from gossamer.training.own_model import own_architecture, own_model
 from gossamer.weights import prunable
 
 _MLP = re.compile(r"mlp:(\d+)(?:x(\d+)|((?:-\d+)*))$")
@@ -90,6 +90,26 @@ def set_up(config: Config, dataset: Dataset) -> Setup:
     )
     sparsifier = method.make(model, optimizer, plan)
     return Setup(method, storage, model, optimizer, sparsifier, num_steps, steps_per_epoch, num_weights)
+
+
+def build_model(name: str, dataset: Dataset | None, *, seed: int) -> nn.Module:
+    """Make the dense network that a checkpoint fills.
+
+    Args:
+        name: mlp:1000x3 with a data set, or package.module:function.
+        dataset: what the model is for; None where its function needs no sizes.
+        seed: of the first values, which the checkpoint replaces.
+
+    Raises:
+        ValueError: no such model, or an mlp without data.
+        TypeError: the user's function returned no module.
+    """
+    if not _MLP.match(name):
+        return own_architecture(name, dataset)
+    if dataset is None:
+        raise ValueError(f"{name} needs the sizes of its data; give --data")
+    sizes = [dataset.num_features, *_hidden_sizes(name), dataset.num_classes]
+    return models.mlp(sizes, generator=torch.Generator().manual_seed(seed))
 
 
 def _model(

@@ -1,0 +1,193 @@
+"""Named ways to prune a model that is there: a row each, with its paper."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from gossamer import budgets, criteria, patterns, solvers
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruningMethod:
+    """One row of the pruning methods of `gossamer methods`.
+
+    Attributes:
+        name: as given to --method.
+        label: as people write it.
+        summary: one line.
+        paper: where it was published.
+        rule: the criterion or solver.
+        budget: how it splits what is kept unless told otherwise.
+        pattern: the shape of its masks unless told otherwise.
+        rounds: how often it scores and cuts unless told otherwise.
+    """
+
+    name: str
+    label: str
+    summary: str
+    paper: str
+    rule: Callable[..., Any]
+    budget: budgets.Budget = budgets.uniform
+    pattern: patterns.Pattern = patterns.unstructured()
+    rounds: int = 1
+
+
+PRUNING_METHODS = (
+    PruningMethod(
+        name="magnitude",
+        label="magnitude",
+        summary="remove the smallest weights",
+        paper="Janowsky 1989",
+        rule=criteria.magnitude,
+    ),
+    PruningMethod(
+        name="lamp",
+        label="LAMP",
+        summary="remove the smallest weights, layers by what is left beside them",
+        paper="Lee et al. 2021, arXiv:2010.07611",
+        rule=criteria.magnitude,
+        budget=budgets.lamp,
+    ),
+    PruningMethod(
+        name="random",
+        label="random",
+        summary="remove weights at random; the control of all others",
+        paper="",
+        rule=criteria.random,
+    ),
+    PruningMethod(
+        name="snip",
+        label="SNIP",
+        summary="keep where the weight times its gradient is largest",
+        paper="Lee et al. 2019, arXiv:1810.02340",
+        rule=criteria.snip,
+        budget=budgets.global_,
+    ),
+    PruningMethod(
+        name="iterative_snip",
+        label="iterative SNIP",
+        summary="SNIP in many small cuts",
+        paper="de Jorge et al. 2021, arXiv:2006.09081",
+        rule=criteria.snip,
+        budget=budgets.global_,
+        rounds=100,
+    ),
+    PruningMethod(
+        name="grasp",
+        label="GraSP",
+        summary="keep what preserves the flow of the gradient",
+        paper="Wang et al. 2020, arXiv:2002.07376",
+        rule=criteria.grasp,
+        budget=budgets.global_,
+    ),
+    PruningMethod(
+        name="synflow",
+        label="SynFlow",
+        summary="keep what carries the most from input to output, without data",
+        paper="Tanaka et al. 2020, arXiv:2006.05467",
+        rule=criteria.synflow,
+        budget=budgets.global_,
+        rounds=100,
+    ),
+    PruningMethod(
+        name="taylor",
+        label="Taylor",
+        summary="remove what changes the loss least, to first order",
+        paper="Molchanov et al. 2019, arXiv:1906.10771",
+        rule=criteria.taylor,
+        budget=budgets.global_,
+    ),
+    PruningMethod(
+        name="fisher",
+        label="Fisher",
+        summary="remove what changes the loss least, by the diagonal of the Fisher matrix",
+        paper="Theis et al. 2018, arXiv:1801.05787",
+        rule=criteria.fisher,
+        budget=budgets.global_,
+    ),
+    PruningMethod(
+        name="obd",
+        label="OBD",
+        summary="remove what changes the loss least, by the diagonal of the Hessian",
+        paper="LeCun, Denker, Solla 1989",
+        rule=criteria.obd,
+        budget=budgets.global_,
+    ),
+    PruningMethod(
+        name="woodfisher",
+        label="WoodFisher",
+        summary="remove by blocks of the inverse Fisher matrix, and move the others",
+        paper="Singh, Alistarh 2020, arXiv:2004.14340",
+        rule=partial(solvers.woodfisher, block_size=50),
+    ),
+    PruningMethod(
+        name="wanda",
+        label="Wanda",
+        summary="keep in each output where the weight times the norm of its input is largest",
+        paper="Sun et al. 2023, arXiv:2306.11695",
+        rule=criteria.wanda,
+        pattern=patterns.constant_fan_in(),
+    ),
+    PruningMethod(
+        name="l_obs",
+        label="L-OBS",
+        summary="remove what changes its layer's outputs least, and move the others",
+        paper="Dong, Chen, Pan 2017, arXiv:1705.07565",
+        rule=solvers.l_obs,
+    ),
+    PruningMethod(
+        name="obc",
+        label="OBC",
+        summary="remove one weight of an output after the other, and move the others",
+        paper="Frantar, Alistarh 2022, arXiv:2208.11580",
+        rule=solvers.obc,
+    ),
+    PruningMethod(
+        name="sparsegpt",
+        label="SparseGPT",
+        summary="remove and move the others, column by column: fast on wide layers",
+        paper="Frantar, Alistarh 2023, arXiv:2301.00774",
+        rule=solvers.sparsegpt,
+    ),
+    PruningMethod(
+        name="geometric_median",
+        label="FPGM",
+        summary="remove the outputs nearest to the middle of all",
+        paper="He et al. 2019, arXiv:1811.00250",
+        rule=criteria.geometric_median,
+        pattern=patterns.row(),
+    ),
+    PruningMethod(
+        name="apoz",
+        label="APoZ",
+        summary="remove the outputs that are most often zero",
+        paper="Hu et al. 2016, arXiv:1607.03250",
+        rule=criteria.apoz,
+        pattern=patterns.row(),
+    ),
+    PruningMethod(
+        name="taylor_filter",
+        label="Taylor, outputs",
+        summary="remove whole outputs that change the loss least, to first order",
+        paper="Molchanov et al. 2019, arXiv:1906.10771",
+        rule=criteria.taylor_filter,
+        pattern=patterns.row(),
+    ),
+)
+
+
+def find_pruning_method(name: str) -> PruningMethod:
+    """Return the pruning method of a name.
+
+    Raises:
+        ValueError: there is none; the error names the nearest.
+    """
+    for method in PRUNING_METHODS:
+        if method.name == name:
+            return method
+    names = [method.name for method in PRUNING_METHODS]
+    near = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise ValueError(f"unknown pruning method {name!r}; {hint}known are {', '.join(names)} (see: gossamer methods)")

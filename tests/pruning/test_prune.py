@@ -1,0 +1,264 @@
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import gossamer as gs
+from gossamer import budgets, criteria, patterns, solvers
+
+Data = list[tuple[Tensor, Tensor]]
+
+
+def network() -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(128, 16), nn.ReLU(), nn.Linear(16, 4)
+        )  # fmt: skip
+
+
+def samples(count: int = 40) -> Data:
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(count, 1, 6, 6, generator=generator)
+    targets = torch.randint(4, (count,), generator=generator)
+    return [(inputs[i : i + 16], targets[i : i + 16]) for i in range(0, count, 16)]
+
+
+def active(model: nn.Module) -> list[int]:
+    return [int(weight.count_nonzero()) for weight in model.parameters() if weight.dim() > 1]
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+OF_WEIGHTS = [
+    criteria.magnitude, criteria.random, criteria.magnitude_increase, criteria.sensitivity, criteria.wanda,
+    criteria.snip, criteria.grasp, criteria.synflow, criteria.taylor, criteria.movement, criteria.obd, criteria.fisher,
+]  # fmt: skip
+OF_UNITS = [
+    criteria.geometric_median, criteria.apoz, criteria.mean_activation, criteria.energy, criteria.output_variance,
+    criteria.correlation, criteria.taylor_filter, criteria.taylor_activation, criteria.skeletonization,
+]  # fmt: skip
+SOLVERS = [solvers.obc, solvers.sparsegpt, solvers.l_obs, partial(solvers.woodfisher, block_size=50)]
+
+
+def name_of(rule: Any) -> str:
+    return str(getattr(rule, "func", rule).__name__)
+
+
+def pruned(model: nn.Module, rule: Callable[..., Any], **settings: Any) -> nn.Module:
+    first = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    settings = {"sparsity": 0.75, "data": samples(), "loss_fn": F.cross_entropy, "generator": generator} | settings
+    return gs.prune(model, criterion=rule, first=first, **settings)
+
+
+@pytest.mark.parametrize("rule", [*OF_WEIGHTS, *SOLVERS], ids=name_of)
+def test_every_rule_keeps_the_count_to_the_integer_and_leaves_the_model_alone(rule: Callable[..., Any]) -> None:
+    model = network()
+    before = state(model)
+
+    small = pruned(model, rule)
+
+    assert active(small) == [18, 512, 16]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert model.training
+    assert small.training
+
+
+@pytest.mark.parametrize("rule", OF_UNITS, ids=name_of)
+def test_rules_of_units_remove_whole_outputs_and_never_those_of_the_model(rule: Callable[..., Any]) -> None:
+    small = pruned(network(), rule, sparsity=0.5, pattern=patterns.row())
+
+    assert active(small) == [36, 1024, 64]
+    rows = small[4].weight.count_nonzero(1)
+    assert sorted(rows.tolist()) == [0] * 8 + [128] * 8
+
+
+@pytest.mark.parametrize("rule", OF_UNITS, ids=name_of)
+def test_rules_of_units_do_not_take_outputs_apart(rule: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match=f"{name_of(rule)} judges whole outputs"):
+        pruned(network(), rule)
+
+
+@pytest.mark.parametrize("rule", [solvers.obc_nm, solvers.sparsegpt_nm], ids=name_of)
+def test_solvers_of_n_m_take_the_numbers_of_the_pattern(rule: Callable[..., Any]) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, 4))
+
+    small = pruned(model, rule, sparsity=0.5, pattern=patterns.nm(2, 4))
+
+    groups = small[1].weight.reshape(-1, 4).count_nonzero(1)
+    assert groups.tolist() == [2] * 72
+
+
+def test_a_solver_moves_what_stays_and_harms_the_layer_less() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 8))
+    inputs = torch.cat([inputs for inputs, _ in samples(400)])
+
+    by_magnitude = pruned(model, criteria.magnitude, sparsity=0.7, data=samples(400))
+    by_solver = pruned(model, solvers.obc, sparsity=0.7, data=samples(400))
+
+    errors = [float((small(inputs) - model(inputs)).square().mean()) for small in (by_magnitude, by_solver)]
+    assert errors[1] < errors[0]
+
+
+def test_a_budget_by_scores_lets_all_layers_compete() -> None:
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    model[0].weight.data = torch.arange(1.0, 17.0).reshape(4, 4)
+    model[1].weight.data = torch.arange(101.0, 117.0).reshape(4, 4)
+
+    small = gs.prune(model, sparsity=0.25, budget=budgets.global_)
+
+    assert active(small) == [8, 16]
+    assert small[0].weight[2:].min() == 9.0
+
+
+def test_what_went_in_one_round_never_comes_back() -> None:
+    calls = []
+
+    def first_high_then_low(weight: Tensor) -> Tensor:
+        calls.append(int(weight.count_nonzero()))
+        return weight if len(calls) == 1 else -weight
+
+    model = nn.Linear(10, 1, bias=False)
+    model.weight.data = torch.arange(1.0, 11.0)[None]
+
+    small = gs.prune(model, sparsity=0.64, criterion=first_high_then_low, rounds=2)
+
+    # Of ten the six largest stay; of those, judged the other way round, the four smallest.
+    assert calls == [10, 6]
+    assert small.weight[0].tolist() == [0, 0, 0, 0, 5, 6, 7, 8, 0, 0]
+
+
+def test_tied_weights_are_pruned_once_and_stay_tied() -> None:
+    model = nn.Sequential(nn.Embedding(20, 8), nn.Linear(8, 20, bias=False))
+    model[1].weight = model[0].weight
+
+    small = gs.prune(model, sparsity=0.9)
+
+    assert small[0].weight is small[1].weight
+    assert int(small[0].weight.count_nonzero()) == 16
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_other_precisions_stay_what_they_are(dtype: torch.dtype) -> None:
+    small = gs.prune(nn.Linear(20, 10).to(dtype), sparsity=0.9)
+
+    assert small.weight.dtype == dtype
+    assert int(small.weight.count_nonzero()) == 20
+
+
+def test_frozen_layers_and_recurrent_ones_are_pruned_too() -> None:
+    model = nn.LSTM(5, 4).requires_grad_(False)
+
+    small = gs.prune(model, sparsity=0.5)
+
+    assert active(small) == [40, 32]
+    assert not any(parameter.requires_grad for parameter in small.parameters())
+
+
+def test_a_truly_sparse_model_becomes_sparser() -> None:
+    generator = torch.Generator().manual_seed(0)
+    model = gs.models.mlp([20, 30, 4], sparsity=0.5, generator=generator)
+
+    small = gs.prune(model, sparsity=0.9, budget=budgets.er)
+
+    assert sum(module.num_active for module in small.modules() if isinstance(module, gs.nn.SparseLinear)) == 72
+
+
+def test_a_model_pruned_twice_ends_at_the_higher_sparsity() -> None:
+    once = gs.prune(network(), sparsity=0.5)
+
+    twice = gs.prune(once, sparsity=0.75)
+
+    assert active(twice) == [18, 512, 16]
+    assert all(torch.equal(b != 0, (b != 0) & (a != 0)) for a, b in zip(once.parameters(), twice.parameters(), strict=True))
+
+
+def test_statistics_of_batch_normalisation_are_taken_anew_where_there_is_data() -> None:
+    model = network().eval()
+
+    with_data = gs.prune(model, sparsity=0.5, data=samples())
+    without = gs.prune(model, sparsity=0.5)
+    kept = gs.prune(model, sparsity=0.5, data=samples(), reestimate=False)
+
+    assert not torch.equal(with_data[1].running_mean, model[1].running_mean)
+    assert torch.equal(without[1].running_mean, model[1].running_mean)
+    assert torch.equal(kept[1].running_mean, model[1].running_mean)
+    assert not with_data.training
+
+
+def nan_in(model: nn.Sequential) -> nn.Sequential:
+    model[4].weight.data[0, 0] = float("nan")
+    return model
+
+
+def vector_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(outputs, targets, reduction="none")
+
+
+def asks_for_more(weight: Tensor, moonshine: Tensor) -> Tensor:
+    return weight * moonshine
+
+
+def wrong_shape(weight: Tensor) -> Tensor:
+    return weight.flatten()[:2]
+
+
+def gives_nan(weight: Tensor) -> Tensor:
+    return weight * float("nan")
+
+
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"sparsity": 1.0}, r"sparsity must lie in \[0, 1\), got 1.0"),
+    ({"criterion": criteria.snip, "data": samples()}, "needs loss_fn, and none was given"),
+    ({"criterion": criteria.snip, "loss_fn": F.cross_entropy}, "needs data, and none was given"),
+    ({"criterion": criteria.snip, "loss_fn": vector_loss, "data": samples()}, "the loss must be a scalar"),
+    ({"criterion": criteria.snip, "loss_fn": F.cross_entropy, "data": []}, "the data gave no batch"),
+    ({"criterion": criteria.magnitude_increase}, "needs first, and none was given"),
+    ({"criterion": criteria.magnitude_increase, "first": {}}, r"first holds no 0\.weight"),
+    ({"criterion": criteria.random}, "needs generator, and none was given"),
+    ({"criterion": asks_for_more}, "asks for moonshine; known are weight"),
+    ({"criterion": wrong_shape}, r"scores of shape \(2,\) for 0.weight"),
+    ({"criterion": gives_nan}, "gave 72 scores of 0.weight that are NaN"),
+    ({"pattern": patterns.nm(2, 4)}, r"nm\(2, 4\)"),
+    ({"sparsity": 0.9, "pattern": patterns.nm(2, 4), "exclude": "0.*"}, "the nearest is 0.5"),
+    ({"rounds": 0}, "rounds must be 1 or more, got 0"),
+    ({"reestimate": True}, "no data was given"),
+    ({"include": "nothing"}, "matches nothing"),
+    ({"criterion": solvers.obc, "budget": budgets.global_, "data": samples()}, "obc gives no scores to split"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), MISTAKES, ids=[message[:40] for _, message in MISTAKES])
+def test_a_mistake_is_one_clear_error_and_the_model_stays(settings: dict[str, Any], message: str) -> None:
+    model = network()
+    before = state(model)
+
+    with pytest.raises(ValueError, match=message):
+        gs.prune(model, **({"sparsity": 0.5} | settings))
+
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_weight_with_nan_is_named() -> None:
+    with pytest.raises(ValueError, match=r"4\.weight holds 1 values that are NaN"):
+        gs.prune(nan_in(network()), sparsity=0.5)
+
+
+def test_a_layer_that_the_forward_pass_ignores_is_named() -> None:
+    model = network()
+    model[0].spare = nn.Linear(3, 3)
+
+    with pytest.raises(ValueError, match=r"does not depend on 0\.spare\.weight"):
+        gs.prune(model, sparsity=0.5, criterion=criteria.snip, data=samples(), loss_fn=F.cross_entropy)
+
+
+def test_a_criterion_that_returns_no_tensor_is_named() -> None:
+    with pytest.raises(TypeError, match="must return a tensor of scores or a Solution, got float"):
+        gs.prune(network(), sparsity=0.5, criterion=lambda weight: 1.0)

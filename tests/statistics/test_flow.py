@@ -1,0 +1,118 @@
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from gossamer.statistics import Flow
+
+
+def chain(sizes: list[int], seed: int = 0) -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(sizes):
+            layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.dim() > 1}
+
+
+def scores(model: nn.Module, example: Tensor) -> tuple[float, dict[str, Tensor]]:
+    weights = weights_of(model)
+    flow, gradients = Flow(model, weights, example=example).measure(
+        {name: weight.detach() for name, weight in weights.items()}
+    )
+    return flow, {name: gradients[name] * weights[name].detach().double().abs() for name in weights}
+
+
+def test_the_flow_of_two_layers_by_hand() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    model[0].weight.data.copy_(torch.tensor([[1.0, -2.0], [0.0, 3.0]]))
+    model[1].weight.data.copy_(torch.tensor([[-4.0, 5.0]]))
+
+    flow, found = scores(model, torch.zeros(1, 2))
+
+    # Into the two hidden units flows 3 and 3; out of them 4 and 5 times as much. Biases bring nothing.
+    assert flow == 27.0
+    assert found["0.weight"].tolist() == [[4.0, 8.0], [0.0, 15.0]]
+    assert found["1.weight"].tolist() == [[12.0, 15.0]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=3, max_size=7), st.integers(0, 1000))
+def test_all_layers_of_a_chain_have_the_same_total(sizes: list[int], seed: int) -> None:
+    flow, found = scores(chain(sizes, seed), torch.zeros(1, sizes[0]))
+
+    assert all(math.isclose(float(part.sum()), flow, rel_tol=1e-12) for part in found.values())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=3, max_size=7), st.integers(0, 1000))
+def test_what_flows_into_a_unit_flows_out_of_it(sizes: list[int], seed: int) -> None:
+    _, found = scores(chain(sizes, seed), torch.zeros(1, sizes[0]))
+    parts = list(found.values())
+
+    for before, after in pairwise(parts):
+        assert torch.allclose(before.sum(1), after.sum(0), rtol=1e-12, atol=0)
+
+
+def test_convolutions_and_pooling_conserve_the_flow_too() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 5, 3), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2),
+    )  # fmt: skip
+
+    flow, found = scores(model, torch.zeros(1, 3, 8, 8))
+
+    assert all(math.isclose(float(part.sum()), flow, rel_tol=1e-12) for part in found.values())
+
+
+def test_a_deep_network_that_passes_the_largest_float32_is_measured() -> None:
+    model = nn.Sequential(*(nn.Linear(10, 10) for _ in range(40)))
+    for layer in model:
+        layer.weight.data.fill_(10.0)
+
+    flow, _ = scores(model, torch.zeros(1, 10))
+
+    assert flow == pytest.approx(10.0 * 100.0**40, rel=1e-10)
+
+
+def test_signs_biases_and_shifts_change_nothing() -> None:
+    model, other = chain([4, 5, 3]), chain([4, 5, 3])
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            parameter.neg_() if name.endswith("weight") else parameter.fill_(7.0)
+        other[1].running_mean.fill_(100.0)
+
+    assert scores(model, torch.zeros(1, 4))[0] == scores(other, torch.zeros(1, 4))[0]
+
+
+def test_a_cut_network_is_an_error_not_a_score_of_zero() -> None:
+    model = chain([4, 5, 3])
+    model[3].weight.data.zero_()
+
+    with pytest.raises(ValueError, match="no path from input to output is left"):
+        scores(model, torch.zeros(1, 4))
+
+
+def test_class_numbers_cannot_be_ones() -> None:
+    model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2))
+
+    with pytest.raises(ValueError, match=r"inputs of real numbers, got torch\.int64"):
+        scores(model, torch.zeros(1, dtype=torch.int64))
+
+
+def test_the_model_is_left_as_it_is() -> None:
+    model = chain([4, 5, 3])
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    scores(model, torch.zeros(1, 4))
+
+    assert model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
