@@ -1,5 +1,5 @@
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossamer.criteria import geometric_median
@@ -7,7 +7,8 @@ from gossamer.masks import keep_largest
 
 from .network import noise
 
-seeds = st.integers(0, 1000)
+_FEW = settings(deadline=None, max_examples=60, derandomize=True)
+_SEEDS = st.integers(0, 1000)
 
 
 def test_the_filter_in_the_middle_goes_first() -> None:
@@ -16,7 +17,8 @@ def test_the_filter_in_the_middle_goes_first() -> None:
     assert geometric_median(weight).tolist() == [15.0, 10.0, 15.0]
 
 
-@given(units=st.integers(1, 6), fan_in=st.integers(1, 5), seed=seeds)
+@_FEW
+@given(units=st.integers(1, 6), fan_in=st.integers(1, 5), seed=_SEEDS)
 def test_scores_are_the_sums_of_all_distances(units: int, fan_in: int, seed: int) -> None:
     weight = noise(units, fan_in, seed=seed)
     sums = [sum(float((row - other).norm()) for other in weight) for row in weight]
@@ -24,7 +26,8 @@ def test_scores_are_the_sums_of_all_distances(units: int, fan_in: int, seed: int
     torch.testing.assert_close(geometric_median(weight), torch.tensor(sums), rtol=1e-6, atol=0.0)
 
 
-@given(seed=seeds)
+@_FEW
+@given(seed=_SEEDS)
 def test_the_smallest_score_is_the_filter_nearest_to_the_point_of_least_distances(seed: int) -> None:
     weight, offset = noise(5, 3, seed=seed), noise(1, 3, seed=seed + 1)
     sums = torch.cdist(weight, weight).sum(0)

@@ -21,5 +21,6 @@ def test_draws_fill_the_unit_interval_evenly() -> None:
     tenths = torch.histc(scores, bins=10, min=0.0, max=1.0)
 
     # 1000 each with a standard deviation of 30.
-    assert scores.min() >= 0.0 and scores.max() < 1.0
+    assert scores.min() >= 0.0
+    assert scores.max() < 1.0
     assert ((tenths - 1000).abs() < 150).all()

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from .network import noise
 
 def chain(*sizes: int) -> list[Tensor]:
     """Return the weights of a chain of layers, of both signs."""
-    return [noise(out, fan_in, seed=out) for fan_in, out in zip(sizes[:-1], sizes[1:], strict=True)]
+    return [noise(out, fan_in, seed=out) for fan_in, out in itertools.pairwise(sizes)]
 
 
 def flow_grads(weights: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -42,7 +44,7 @@ def test_what_flows_into_a_hidden_unit_flows_out_of_it() -> None:
     weights = chain(3, 5, 4, 2)
     scores = [synflow(weight, grad) for weight, grad in zip(weights, flow_grads(weights)[1], strict=True)]
 
-    for before, after in zip(scores[:-1], scores[1:], strict=True):
+    for before, after in itertools.pairwise(scores):
         torch.testing.assert_close(before.sum(1), after.sum(0), rtol=1e-12, atol=0.0)
 
 
