@@ -35,6 +35,14 @@ def test_large_contributions_of_a_filter_cancel_without_rounding() -> None:
     assert taylor_filter(weight, torch.ones(1, 3)).tolist() == [1.0]
 
 
+def test_filters_that_all_but_cancel_score_alike_however_they_lie_in_memory() -> None:
+    half = noise(8, 64, seed=0)
+    weight = torch.cat([half, 1e-13 - half], 1)
+
+    grad = torch.ones_like(weight)
+    assert torch.equal(taylor_filter(weight.t().contiguous().t(), grad), taylor_filter(weight, grad))
+
+
 @_FEW
 @given(units=st.integers(1, 4), channels=st.integers(1, 3), seed=_SEEDS)
 def test_a_filter_scores_the_squared_sum_over_all_its_weights(units: int, channels: int, seed: int) -> None:

@@ -55,6 +55,7 @@ def test_norms_that_are_not_one_for_each_input_are_refused(shape: tuple[int, ...
         wanda(torch.zeros(3, 2, 2), torch.zeros(shape))
 
 
-def test_a_vector_of_weights_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"weight has shape \(3,\), input_norm \(3,\)"):
-        wanda(torch.zeros(3), torch.zeros(3))
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_vector_of_weights_is_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=rf"weight has shape \(3,\), input_norm \({count},\)"):
+        wanda(torch.zeros(3), torch.zeros(count))
