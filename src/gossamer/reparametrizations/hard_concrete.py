@@ -34,12 +34,11 @@ class HardConcrete(nn.Module):
         ValueError: temperature, lower or upper lies outside its range.
 
     Example:
-        >>> from torch.nn.utils import parametrize
         >>> layer = nn.Linear(4, 2)
         >>> gates = HardConcrete((2, 1), log_alpha=2.0, generator=torch.Generator())
-        >>> layer = parametrize.register_parametrization(layer, "weight", gates)
+        >>> layer = nn.utils.parametrize.register_parametrization(layer, "weight", gates)
         >>> gates.penalty(layer.parametrizations.weight.original)
-        tensor(7.7807, grad_fn=<MulBackward0>)
+        tensor(7.7869, grad_fn=<MulBackward0>)
 
     Source:
         Louizos, Welling, Kingma. Learning Sparse Neural Networks through L0 Regularization. ICLR 2018,

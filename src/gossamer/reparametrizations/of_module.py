@@ -45,7 +45,8 @@ def penalty(model: nn.Module) -> Tensor:
     ]
     if not penalties:
         raise ValueError(f"{type(model).__name__} has no reparametrization with a penalty; register one first")
-    return sum(penalties[1:], start=penalties[0])
+    total: Tensor = sum(penalties[1:], start=penalties[0])
+    return total
 
 
 def _parametrizations(module: nn.Module) -> Any:

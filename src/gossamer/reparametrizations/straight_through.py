@@ -109,7 +109,7 @@ def select(weight: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
         >>> weight.grad, scores.grad
         (tensor([1., 1.]), tensor([2., 3.]))
     """
-    selected: Tensor = _Select.apply(weight, scores, mask)
+    selected: Tensor = _Select.apply(weight, scores, mask)  # type: ignore[no-untyped-call]
     return selected
 
 
@@ -121,6 +121,6 @@ class _Select(torch.autograd.Function):
         return torch.where(mask, weight, 0.0)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         (weight,) = ctx.saved_tensors
         return gradient, (widened(gradient) * widened(weight)).to(ctx.scores_dtype), None

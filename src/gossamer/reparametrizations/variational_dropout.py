@@ -25,7 +25,7 @@ class VariationalDropout(nn.Module):
     number. Let its strength rise from 0 in the first steps. Each reading of the weight draws noise anew.
 
     Args:
-        shape: of the weight.
+        shape: of the variances; it broadcasts to the weight's: the weight's, as in the paper, for one a weight.
         log_variance: first value of all log variances; it must be far below the logs of the squared weights: -10.0 is a
             standard deviation of 0.0067.
         generator: source of randomness; its state is saved with the variances.
@@ -52,9 +52,9 @@ class VariationalDropout(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight with noise in training, without the noisy weights in eval mode."""
-        weights_per_gate(self.log_variance, weight)
         if not self.training:
             return torch.where(self.mask(weight), weight, 0.0)
+        weights_per_gate(self.log_variance, weight)
         log_variance = widened(self.log_variance)
         noise = torch.randn(
             weight.shape, generator=self._generator, device=self._generator.device, dtype=log_variance.dtype
@@ -85,6 +85,7 @@ class VariationalDropout(nn.Module):
         self._generator.set_state(state.cpu())
 
     def _log_alpha(self, weight: Tensor) -> Tensor:
+        weights_per_gate(self.log_variance, weight)
         values = widened(weight)
         # The log of a zero would have no gradient; so small a weight is noise through and through.
         magnitudes = values.abs().clamp(min=torch.finfo(values.dtype).tiny)
