@@ -8,7 +8,7 @@ from gossamer.reparametrizations import VariationalDropout
 
 from .cases import generator
 
-LOG_ALPHAS = [-8.0, -4.0, -2.0, -1.0, 0.0, 1.0, 3.0, 6.0]
+LOG_ALPHAS = [-8.0, -3.5, -2.0, -1.0, 0.0, 1.0, 3.0, 6.0]
 
 
 def penalty_at(log_alpha: float, *, weight: float = 0.5) -> float:
