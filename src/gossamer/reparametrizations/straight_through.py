@@ -117,10 +117,9 @@ class _Select(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
         ctx.save_for_backward(weight)
-        ctx.scores_dtype = scores.dtype
         return torch.where(mask, weight, 0.0)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         (weight,) = ctx.saved_tensors
-        return gradient, (widened(gradient) * widened(weight)).to(ctx.scores_dtype), None
+        return gradient, widened(gradient) * widened(weight), None
