@@ -89,7 +89,7 @@ def mean(weight: Tensor) -> Inputs:
 
 
 def covariance(weight: Tensor) -> Inputs:
-    """Return products of the units' rows, as if inputs were samples, of the size of the weight: shape [units, units]."""
+    """Return the products of the units' rows, in size like the weight: shape [units, units]."""
     rows = weight.flatten(1)
     return (rows @ rows.t() / (rows.norm() + (rows.norm() == 0.0)),)
 

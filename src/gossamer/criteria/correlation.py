@@ -54,8 +54,6 @@ def _largest_at_merge(related: Tensor) -> Tensor:
     if len(related) < 2:
         return result
     best, partner = related.max(1)
-    # The first unit never goes: of each pair the earlier stays.
-    best[0] = -1.0
     for _ in range(len(related) - 1):
         gone = int(best.argmax())
         result[gone], best[gone], related[:, gone] = best[gone], -1.0, 0.0

@@ -50,7 +50,7 @@ def similarity(weight: Tensor, outgoing: Tensor) -> Tensor:
 def _nearest(rows: Tensor) -> Tensor:
     """Return the distance of each row to the nearest other; a lone row's to zero."""
     if len(rows) < 2:
-        return rows.norm(dim=1)
+        return rows.square().sum(1).sqrt()
     # Distances by matrix products are faster, but lose equal and nearly equal rows in rounding.
     distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
     return distances.fill_diagonal_(torch.inf).amin(1)
