@@ -1,5 +1,7 @@
-"""Models that the command line and the examples train."""
+"""Networks that the command line, the examples and the benchmarks train."""
 
 from gossamer.models.mlp import mlp
+from gossamer.models.resnet import resnet
+from gossamer.models.vgg import vgg
 
-__all__ = ["mlp"]
+__all__ = ["mlp", "resnet", "vgg"]
