@@ -79,7 +79,7 @@ def _named(matchers: Mapping[str, re.Pattern[str]], shapes: Shapes) -> dict[str,
 
 
 def _rounded_to(total: int, sizes: Mapping[str, int], fixed: Mapping[str, float], found: int) -> dict[str, int]:
-    """Counts that add up to the total where rules fix all tensors; each is a whole number next to what its rule says."""
+    """Counts that add up to the total where rules fix all tensors, each within a weight of what its rule says."""
     if abs(total - found) >= len(sizes):
         raise ValueError(
             f"the rules fix every tensor, which makes the sparsity "
