@@ -108,7 +108,7 @@ def test_lamp_does_not_overflow_or_underflow() -> None:
 
 @pytest.mark.parametrize("value", [-1.0, math.inf])
 def test_lamp_refuses_what_is_no_magnitude(value: float) -> None:
-    with pytest.raises(ValueError, match=f"the scores of a reach from .*{value}.*criteria.magnitude"):
+    with pytest.raises(ValueError, match=f"the scores of a reach from .*{value:.6g}.*criteria.magnitude"):
         lamp({"a": (1, 2)}, sparsity=0.5, scores={"a": torch.tensor([[value, 0.5]])})
 
 

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -68,7 +69,7 @@ def test_nobody_who_could_give_more_at_no_larger_rise_is_spared(rises: list[list
 def envelope(scan: dict[float, float], sparsity: float) -> float:
     """The largest loss up to a sparsity, linear between those tried."""
     ordered, worst = sorted(scan.items()), 1.0
-    for (left, loss), (right, after) in zip(ordered, ordered[1:], strict=False):
+    for (left, loss), (right, after) in pairwise(ordered):
         if sparsity > left:
             worst = max(worst, loss)
             share = min(1.0, (sparsity - left) / (right - left))

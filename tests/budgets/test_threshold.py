@@ -26,8 +26,8 @@ def test_counts_are_those_of_a_sort_of_all(scores: list[list[float]], place: flo
 
 
 def test_scores_that_differ_in_the_last_bit_of_float64_are_told_apart() -> None:
-    scores = {"a": torch.tensor([1.0], dtype=torch.float64), "b": torch.tensor([math.nextafter(1.0, 2.0)]).double()}
-    scores["b"] = torch.tensor([math.nextafter(1.0, 2.0)], dtype=torch.float64)
+    values = {"a": 1.0, "b": math.nextafter(1.0, 2.0)}
+    scores = {name: torch.tensor([value], dtype=torch.float64) for name, value in values.items()}
 
     assert counts_of_largest(scores, 1) == {"a": 0, "b": 1}
 

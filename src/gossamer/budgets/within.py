@@ -121,5 +121,5 @@ def _largest(shapes: Shapes, limit: float, cost: Callable[[Mapping[str, int]], f
         else:
             high, smallest = middle, cost(parts)
     if not found:
-        raise ValueError(f"the sparsest split costs {smallest:.6g}, allowed are {limit:.6g}; allow more")
+        raise ValueError(f"the sparsest split costs {smallest:.6g}, allowed are {limit:.10g}; allow more")
     return best
