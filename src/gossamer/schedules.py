@@ -83,8 +83,8 @@ def linear(start: float, end: float, *, start_step: int, stop_step: int) -> Sche
         ValueError: the span is empty.
 
     Example:
-        >>> [linear(0.2, 1.0, start_step=10, stop_step=20)(step) for step in (0, 10, 15, 20, 30)]
-        [0.2, 0.2, 0.6, 1.0, 1.0]
+        >>> [linear(0.0, 0.8, start_step=10, stop_step=20)(step) for step in (0, 10, 15, 20, 30)]
+        [0.0, 0.0, 0.4, 0.8, 0.8]
 
     Source:
         Zhu, Gupta. To prune, or not to prune. 2017, arXiv:1710.01878; the exponent 1 of their family.
