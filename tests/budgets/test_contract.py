@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gossamer import budgets
 
-from .cases import CASES, Case
+from .cases import CASES, Case, Shapes
 
 every_budget = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 linear = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -14,11 +14,23 @@ convolution = st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(1, 5
 models = st.lists(linear | convolution, min_size=1, max_size=8).map(
     lambda found: {str(i): s for i, s in enumerate(found)}
 )
+# The type, and the budgets that are given something else than a sparsity.
+OTHERS = {"Budget", "er_epsilon", "within_bytes", "within_flops"}
 sparsities = st.floats(0, 1, exclude_max=True) | st.sampled_from([0.0, 0.5, 0.9, 0.99, 0.999999])
 
 
+def refuses(case: Case, shapes: Shapes, sparsity: float) -> bool:
+    """Return whether the sparsity is beyond what the budget can reach, after a look at its error."""
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    if case.total(sizes, sparsity) >= case.least(sizes):
+        return False
+    with pytest.raises(ValueError, match=r"ask for less|lower the sparsity|change the rules or the sparsity"):
+        case.budget(shapes, sparsity=sparsity)
+    return True
+
+
 def test_the_table_holds_every_public_budget() -> None:
-    assert sorted(case.name for case in CASES) == sorted({*budgets.__all__} - {"Budget", "er_epsilon"})
+    assert sorted(case.name for case in CASES) == sorted({*budgets.__all__} - OTHERS)
 
 
 @every_budget
@@ -31,6 +43,8 @@ def test_the_total_is_met_and_no_tensor_keeps_more_than_it_has(
 ) -> None:
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     total = case.total(list(sizes.values()), sparsity)
+    if refuses(case, shapes, sparsity):
+        return
 
     kept = case.budget(shapes, sparsity=sparsity)
 
@@ -58,7 +72,9 @@ def test_a_sparsity_outside_its_range_is_refused(case: Case, sparsity: float) ->
 
 @every_budget
 def test_a_single_tensor_takes_the_whole_budget(case: Case) -> None:
-    assert case.budget({"only": (512, 1)}, sparsity=0.9) == {"only": 51}
+    shapes = {"only": (512, 1)}
+
+    assert refuses(case, shapes, 0.9) or case.budget(shapes, sparsity=0.9) == {"only": 51}
 
 
 @every_budget
@@ -70,7 +86,7 @@ def test_a_tensor_of_one_entry_is_kept(case: Case) -> None:
 def test_a_tensor_without_entries_keeps_none_and_costs_the_others_nothing(case: Case) -> None:
     shapes = {"empty": (0, 10), "a": (10, 10), "hollow": (4, 0, 3, 3)}
 
-    assert case.budget(shapes, sparsity=0.9) == {"empty": 0, "a": 10, "hollow": 0}
+    assert refuses(case, shapes, 0.9) or case.budget(shapes, sparsity=0.9) == {"empty": 0, "a": 10, "hollow": 0}
 
 
 @every_budget
@@ -80,7 +96,11 @@ def test_no_tensors_no_budget(case: Case) -> None:
 
 @every_budget
 def test_equal_tensors_differ_by_one_weight_at_most(case: Case) -> None:
-    kept = case.budget({str(i): (10, 7) for i in range(3)}, sparsity=0.93)
+    shapes = {str(i): (10, 7) for i in range(3)}
+    if refuses(case, shapes, 0.93):
+        return
+
+    kept = case.budget(shapes, sparsity=0.93)
 
     assert max(kept.values()) - min(kept.values()) <= 1
 
@@ -89,6 +109,6 @@ def test_equal_tensors_differ_by_one_weight_at_most(case: Case) -> None:
 def test_the_shapes_are_left_as_they_are(case: Case) -> None:
     shapes = {"a": (30, 20), "b": (2, 30)}
 
-    case.budget(shapes, sparsity=0.9)
+    case.budget(shapes, sparsity=0.05)
 
     assert shapes == {"a": (30, 20), "b": (2, 30)}

@@ -24,6 +24,28 @@ def test_erk_gives_the_densities_of_the_survey_on_lenet_300_100(sparsity: float,
     assert sum(kept.values()) == counts.num_active(266_200, sparsity)
 
 
+@pytest.mark.parametrize(
+    ("sparsity", "total", "densities"),
+    [
+        (0.90, 26_620, [0.0796, 0.2302, 1.0]),
+        (0.95, 13_310, [0.0385, 0.1113, 0.9185]),
+        (0.98, 5_324, [0.0154, 0.0445, 0.3674]),
+    ],
+)
+def test_erk_is_the_rule_of_the_paper_to_the_digit(sparsity: float, total: int, densities: list[float]) -> None:
+    sums = {name: sum(shape) for name, shape in LENET.items()}
+    dense = [name for name in LENET if total * sums[name] / sum(sums.values()) > math.prod(LENET[name])]
+    free = total - sum(math.prod(LENET[name]) for name in dense)
+    scale = free / sum(sums[name] for name in LENET if name not in dense)
+    shares = {name: math.prod(LENET[name]) if name in dense else scale * sums[name] for name in LENET}
+
+    kept = budgets.erk(LENET, sparsity=sparsity)
+
+    assert [round(shares[name] / math.prod(LENET[name]), 4) for name in LENET] == densities
+    assert all(abs(kept[name] - shares[name]) < 1 for name in LENET)
+    assert sum(kept.values()) == total
+
+
 def test_er_and_erk_agree_on_linear_weights() -> None:
     assert budgets.er(LENET, sparsity=0.95) == budgets.erk(LENET, sparsity=0.95)
 

@@ -37,7 +37,8 @@ class ConstantFanIn:
 def constant_fan_in() -> ConstantFanIn:
     """Let every output keep the same number of weights.
 
-    Scores compete within each row of the matrix [out, in * kernel]. Counts are multiples of the number of outputs. A matrix of this pattern needs no row pointers.
+    Scores compete within each row of the matrix [out, in * kernel]. Counts are multiples of the number of outputs. A
+    matrix of this pattern needs no row pointers.
 
     Returns:
         A `Pattern`.
