@@ -143,7 +143,8 @@ def solve_kept(quadratics: Tensor, mask: Tensor, pull: Tensor) -> Tensor:
     singular = (info != 0) | ~(pivots > _SINGULAR * diagonal).all(1)
     solved = torch.zeros_like(pull)
     solved[~singular] = torch.cholesky_solve(pull[~singular], lower[~singular])
-    solved[singular] = _solve_singular(kept[singular], pull[singular])
+    if pull.numel() and bool(singular.any()):
+        solved[singular] = _solve_singular(kept[singular], pull[singular])
     return solved * mask[:, :, None]
 
 
