@@ -32,7 +32,9 @@ def dampened(matrix: Tensor, dampening: float) -> Tensor:
             "the matrix is not positive semidefinite: its diagonal is negative, or zero in a row that is not"
         )
     mean = float(diagonal[~dead].mean()) if bool((~dead).any()) else 1.0
-    return matrix + torch.diag(torch.where(dead, mean, dampening * mean))
+    added = torch.full_like(diagonal, dampening * mean)
+    added[dead] = mean
+    return matrix + torch.diag(added)
 
 
 def factor(matrix: Tensor, *, name: str) -> Tensor:
