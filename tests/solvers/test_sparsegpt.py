@@ -124,14 +124,14 @@ def test_n_of_each_m_stay_and_blocks_do_not_matter(n: int, m: int) -> None:
 
 
 def test_a_group_is_chosen_when_the_sweep_reaches_it() -> None:
-    # Without w_0 its twin w_2 holds 5 and stays; before, w_2 = 1 was less than w_3 = 2.
+    # Without w_0 its twin w_2 holds 5 and stays; before, it was less than w_3.
     gram = torch.eye(4, dtype=torch.float64)
     gram[0, 2] = gram[2, 0] = 0.999
     weight = torch.tensor([[4.0, 9.0, 1.0, 2.0]], dtype=torch.float64)
 
     found = sparsegpt_nm(weight, gram, n=1, m=2, dampening=0.0)
 
-    assert found.mask.tolist() == [[False, True, False, True]] or found.mask.tolist() == [[False, True, True, False]]
+    assert found.mask.tolist() == [[False, True, True, False]]
     assert float(found.weight[0, 2]) == pytest.approx(1 + 4 * 0.999)
 
 
