@@ -150,3 +150,24 @@ def test_both_choices_cost_less_than_chance_in_the_mean() -> None:
 
     assert greedy < 0.7 * chance
     assert lasso < 0.7 * chance
+
+
+def test_of_equal_channels_thinet_removes_the_later() -> None:
+    assert thinet(torch.ones(1, 3), torch.eye(3), num_channels=1).mask.tolist() == [[True, False, False]]
+
+
+def test_the_search_ends_at_a_penalty_that_leaves_so_many_factors() -> None:
+    checked = 0
+    for seed in range(4):
+        weight, gram = layer(3, 6, seed=seed)
+        unit = weight / weight.norm(dim=0)
+        quadratic, target = (unit.t() @ unit * gram).numpy(), (unit.t() @ weight * gram).sum(1).numpy()
+        # Every support on a fine grid of penalties; where two factors leave at once, a size is missing.
+        penalties = np.geomspace(1e-3, 1.0, 150) * np.abs(target).max()
+        supports = [np.flatnonzero(descend(quadratic, target, penalty, np.zeros(6))).tolist() for penalty in penalties]
+        for size in {len(support) for support in supports} - {0}:
+            found = lasso_channels(weight, gram, num_channels=size).mask[0].nonzero().flatten().tolist()
+            assert found in [support for support in supports if len(support) == size]
+            checked += 1
+
+    assert checked >= 18

@@ -170,3 +170,21 @@ def test_dead_inputs_are_counted_before_weights_of_value_zero() -> None:
     found = obc(weight, gram, num_active=6)
 
     assert found.mask.tolist() == [[True, False, True, True]] * 2
+
+
+def test_a_cheap_removal_behind_a_dear_one_waits_for_it() -> None:
+    # The first row nearly cancels: 0.0195 for the first removal, 0.0004 for the second. The second row: 0.005.
+    gram = torch.tensor([[1.0, 0.99], [0.99, 1.0]])
+    weight = torch.tensor([[1.0, -0.99], [5.0, 0.5]])
+
+    found = obc(weight, gram, num_active=3, dampening=0.0)
+
+    assert found.mask.tolist() == [[True, True], [True, False]]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_gram_matrix_that_is_positive_by_rounding_alone_is_refused(seed: int) -> None:
+    weight, gram = layer(2, 6, samples=5, seed=seed)
+
+    with pytest.raises(ValueError, match="positive definite"):
+        obc(weight, gram, num_active=3, dampening=0.0)

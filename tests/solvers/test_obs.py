@@ -196,3 +196,16 @@ def test_weights_that_the_loss_does_not_feel_score_nothing_and_go_first() -> Non
 def test_a_negative_dampening_is_refused() -> None:
     with pytest.raises(ValueError, match=r"dampening must be 0 or more, got -0\.1"):
         solvers.obs(torch.ones(2), torch.eye(2), num_active=1, dampening=-0.1)
+
+
+def test_of_equal_weights_the_later_go_first() -> None:
+    assert obs(torch.ones(5), torch.eye(5), num_active=2).mask.tolist() == [True, True, False, False, False]
+
+
+def test_rounding_that_makes_a_hessian_unsymmetric_is_averaged_out() -> None:
+    weight, hessian = quadratic(5, 0)
+    skew = torch.ones(5, 5, dtype=torch.float64).triu(1) * 0.01
+
+    found = obs(weight, hessian + skew - skew.t(), num_active=2)
+
+    torch.testing.assert_close(found.weight, obs(weight, hessian, num_active=2).weight, rtol=1e-9, atol=1e-11)

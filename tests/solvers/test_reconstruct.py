@@ -56,13 +56,16 @@ def test_it_never_raises_the_output_error_of_a_row(
         assert error(weight[part], found.weight[part], gram) <= before * (1 + 1e-12) + 1e-13 * float(gram.trace())
 
 
-def test_rounding_to_half_precision_falls_back_to_the_mask_where_the_gain_is_lost() -> None:
-    weight, gram = torch.tensor([[256.0, 1.0]], dtype=torch.bfloat16), torch.tensor([[1.0, 0.4], [0.4, 1.0]])
+def test_where_rounding_to_half_precision_costs_more_than_the_move_gains_the_row_stays() -> None:
+    # The move is (1.2, -0.8); in steps of 2 that is (2, 0), while the two inputs are nearly one.
+    gram = torch.tensor([[1.0, 0.999, 0.4008], [0.999, 1.0, 0.3988], [0.4008, 0.3988, 1.0]])
+    weight, mask = torch.tensor([[256.0, 256.0, 1.0]]), torch.tensor([[True, True, False]])
 
-    found = reconstruct(weight, gram, torch.tensor([[True, False]]))
+    exact, rounded = (reconstruct(weight.to(dtype), gram, mask) for dtype in (torch.float64, torch.bfloat16))
 
-    assert found.weight.tolist() == [[256.0, 0.0]]
-    assert found.loss_increase == pytest.approx(1.0)
+    assert exact.weight.tolist() == [pytest.approx([257.2, 255.2, 0.0], rel=1e-4)]
+    assert rounded.weight.tolist() == [[256.0, 256.0, 0.0]]
+    assert rounded.loss_increase == pytest.approx(1.0)
 
 
 def test_few_samples_are_met_exactly_with_the_smallest_move() -> None:
@@ -115,3 +118,13 @@ def test_a_mask_of_another_shape_or_type_is_refused() -> None:
         reconstruct(weight, gram, torch.ones(3, 2, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"got torch.float32 \(2, 3\)"):
         reconstruct(weight, gram, torch.ones(2, 3))
+
+
+def test_a_small_input_takes_over_for_its_copy_beside_a_large_one() -> None:
+    # x_1, x_2 and x_3 are copies a million times smaller than x_0.
+    gram = torch.diag(torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64))
+    gram[1:, 1:] = 1e-12
+
+    found = reconstruct(torch.ones(1, 4, dtype=torch.float64), gram, torch.tensor([[True, True, True, False]]))
+
+    assert found.weight.tolist() == [pytest.approx([1.0, 1.5, 1.5, 0.0])]

@@ -9,8 +9,6 @@ from torch import Tensor
 _BATCH_ENTRIES = 2**22
 # A pivot this much smaller than its diagonal entry belongs to an input that the others determine.
 _SINGULAR = 1e-10
-# A pivot smaller than this share of its diagonal entry is rounding.
-_INDEFINITE = 1e-13
 
 
 def dampened(matrix: Tensor, dampening: float) -> Tensor:
@@ -50,7 +48,7 @@ def factor(matrix: Tensor, *, name: str) -> Tensor:
     lower: Tensor
     lower, info = torch.linalg.cholesky_ex(matrix)
     pivots = lower.diagonal().square()
-    if int(info) or not bool((pivots > _INDEFINITE * matrix.diagonal()).all()):
+    if int(info) or not bool((pivots > _SINGULAR * matrix.diagonal()).all()):
         least = float(torch.linalg.eigvalsh(matrix).min())
         raise ValueError(
             f"{name} must be positive definite, its smallest eigenvalue is {least:.3g}; pass more samples or a "
