@@ -1,14 +1,33 @@
 """Gossamer: sparsity for PyTorch that pays. See docs/tour.md."""
 
-from gossamer import budgets, criteria, data, growth, models, nn, recipes, report, schedules, updates
+from gossamer import (
+    budgets,
+    criteria,
+    data,
+    growth,
+    models,
+    nn,
+    patterns,
+    penalties,
+    recipes,
+    reparametrizations,
+    report,
+    schedules,
+    solvers,
+    statistics,
+    updates,
+)
+from gossamer.controller import Controller
 from gossamer.files import load, save
 from gossamer.nn import sparsify, to_dense, to_sparse
+from gossamer.pruning import prune
 from gossamer.sparsifier import Sparsifier
 from gossamer.weights import prunable
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Controller",
     "Sparsifier",
     "budgets",
     "criteria",
@@ -17,12 +36,18 @@ __all__ = [
     "load",
     "models",
     "nn",
+    "patterns",
+    "penalties",
     "prunable",
+    "prune",
     "recipes",
+    "reparametrizations",
     "report",
     "save",
     "schedules",
+    "solvers",
     "sparsify",
+    "statistics",
     "to_dense",
     "to_sparse",
     "updates",

@@ -44,7 +44,7 @@ OF_UNITS = [
     criteria.geometric_median, criteria.apoz, criteria.mean_activation, criteria.energy, criteria.output_variance,
     criteria.correlation, criteria.taylor_filter, criteria.taylor_activation, criteria.skeletonization,
 ]  # fmt: skip
-SOLVERS = [solvers.obc, solvers.sparsegpt, solvers.l_obs, partial(solvers.woodfisher, block_size=50)]
+SOLVERS = [solvers.obc, solvers.sparsegpt, solvers.l_obs, partial(solvers.woodfisher, block_size=50, dampening=1e-4)]
 
 
 def name_of(rule: Any) -> str:
@@ -103,7 +103,7 @@ def test_a_solver_moves_what_stays_and_harms_the_layer_less() -> None:
     by_magnitude = pruned(model, criteria.magnitude, sparsity=0.7, data=samples(400))
     by_solver = pruned(model, solvers.obc, sparsity=0.7, data=samples(400))
 
-    errors = [float((small(inputs) - model(inputs)).square().mean()) for small in (by_magnitude, by_solver)]
+    errors = [float((small(inputs) - model(inputs)).detach().square().mean()) for small in (by_magnitude, by_solver)]
     assert errors[1] < errors[0]
 
 
@@ -168,7 +168,8 @@ def test_a_truly_sparse_model_becomes_sparser() -> None:
 
     small = gs.prune(model, sparsity=0.9, budget=budgets.er)
 
-    assert sum(module.num_active for module in small.modules() if isinstance(module, gs.nn.SparseLinear)) == 72
+    assert isinstance(small[0], gs.nn.SparseLinear)
+    assert small[0].num_active + int(small[2].weight.count_nonzero()) == 72
 
 
 def test_a_model_pruned_twice_ends_at_the_higher_sparsity() -> None:

@@ -120,7 +120,7 @@ PRUNING_METHODS = (
         label="WoodFisher",
         summary="remove by blocks of the inverse Fisher matrix, and move the others",
         paper="Singh, Alistarh 2020, arXiv:2004.14340",
-        rule=partial(solvers.woodfisher, block_size=50),
+        rule=partial(solvers.woodfisher, block_size=50, dampening=1e-5),
     ),
     PruningMethod(
         name="wanda",
