@@ -1,4 +1,4 @@
-"""Retraining: surviving weights with the values of an earlier step, or with new ones; the controls of lottery tickets."""
+"""Retraining: surviving weights with the values of an earlier step, or, as a control, with new ones."""
 
 from collections.abc import Mapping
 
@@ -13,6 +13,7 @@ from gossamer.schedules import Schedule
 
 Masks = Mapping[str, Tensor]
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _TOPOLOGY = ("row_pointers", "column_indices", "column_pointers")
 
 
@@ -46,8 +47,8 @@ def rewind_(model: nn.Module, earlier: Mapping[str, Tensor], *, survivors: Masks
         >>> earlier = snapshot(layer)
         >>> layer.weight.data = torch.tensor([[7.0, 0.0]])
         >>> rewind_(layer, earlier)
-        >>> bool(layer.weight[0, 0] == earlier["weight"][0, 0]), float(layer.weight[0, 1])
-        (True, 0.0)
+        >>> (layer.weight == earlier["weight"]).tolist(), float(layer.weight.detach()[0, 1])
+        ([[True, False]], 0.0)
 
     Source:
         Renda, Frankle, Carbin. Comparing rewinding and fine-tuning in neural network pruning. ICLR 2020,
@@ -95,9 +96,8 @@ def reinitialize_(model: nn.Module, *, generator: torch.Generator, survivors: Ma
             module.values.copy_(_draw(rows, module.out_features, generator))
         if isinstance(module, (*_LAYERS, SparseLinear)) and module.bias is not None and module.bias.requires_grad:
             module.bias.zero_()
-        if isinstance(module, (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)):
-            if all(parameter.requires_grad for parameter in module.parameters(recurse=False)):
-                module.reset_parameters()
+        if isinstance(module, _NORMS) and all(own.requires_grad for own in module.parameters(recurse=False)):
+            module.reset_parameters()
 
 
 @torch.no_grad()

@@ -9,12 +9,13 @@ from gossamer.recipes.edge_popup import edge_popup_
 from gossamer.recipes.gmp import gmp
 from gossamer.recipes.hold import hold
 from gossamer.recipes.iht import iht
+from gossamer.recipes.learned_masks import finish_
 from gossamer.recipes.lottery import Ticket, lottery_tickets
 from gossamer.recipes.lottery_controls import reinitialized_ticket, shuffled_ticket
 from gossamer.recipes.rigl import rigl
 from gossamer.recipes.set_ import set_
 from gossamer.recipes.static import static
-from gossamer.recipes.supermask import finish_, supermask_
+from gossamer.recipes.supermask import supermask_
 from gossamer.recipes.thinning import thin_layers, thin_model
 from gossamer.recipes.truly_sparse import truly_sparse
 

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gossamer import budgets, masks
-from gossamer.recipes.supermask import freeze_and_mask_, straight_through
+from gossamer import budgets
+from gossamer.recipes.learned_masks import TopScores, freeze_and_mask_
 
 
 def edge_popup_(
@@ -45,18 +45,6 @@ def edge_popup_(
     def score(name: str, weight: Tensor, kept: int) -> nn.Module:
         bound = 1 / math.sqrt(max(1, weight[0].numel()))
         unit = torch.rand(weight.shape, generator=generator, dtype=torch.float64)
-        return _TopScores(((2 * unit - 1) * bound).to(weight), kept)
+        return TopScores(((2 * unit - 1) * bound).to(weight), kept)
 
     freeze_and_mask_(model, score, sparsity=sparsity, budget=budget)
-
-
-class _TopScores(nn.Module):
-    """Keep the weights with the largest scores."""
-
-    def __init__(self, scores: Tensor, num_active: int) -> None:
-        super().__init__()
-        self.scores = nn.Parameter(scores)
-        self.num_active = num_active
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return straight_through(weight, self.scores, masks.keep_largest(self.scores, self.num_active))

@@ -113,9 +113,12 @@ def _rounds(
         yield box.pop()
 
 
-def _round(model: nn.Module, train: Train, number: int, masks: dict[str, Tensor], sparsity: float, thin: Thin) -> Ticket:
+def _round(
+    model: nn.Module, train: Train, number: int, masks: dict[str, Tensor], sparsity: float, thin: Thin
+) -> Ticket:
+    weights = _weights(model)
     result = train_masked(model, train, number, masks)
-    values = {name: weight.detach().to(masks[name].device) for name, weight in _weights(model).items()}
+    values = {name: weight.detach().to(masks[name].device) for name, weight in weights.items()}
     active = sum(int(mask.sum()) for mask in masks.values())
     return Ticket(number, masks, active, result, model, thin(values, masks, sparsity))
 
@@ -134,9 +137,7 @@ def train_masked(model: nn.Module, train: Train, number: int, masks: Masks) -> A
         RuntimeError: they did not.
     """
     weights = _weights(model)
-    handles = [
-        weight.register_hook(functools.partial(_mask_gradient, masks[name])) for name, weight in weights.items()
-    ]
+    handles = [weight.register_hook(functools.partial(_mask_gradient, masks[name])) for name, weight in weights.items()]
     try:
         result = train(model, number)
     finally:

@@ -117,8 +117,9 @@ def phases(
 
 def forget_(optimizer: Optimizer) -> None:
     """Set all that an optimizer remembers of its parameters to zero, and its counts of steps with it."""
-    for parameter, state in optimizer.state.items():
+    for parameter in [each for group in optimizer.param_groups for each in group["params"]]:
         move_state_(optimizer, parameter, parameter.shape, torch.zeros_like)
+        state = optimizer.state.get(parameter, {})
         # Else Adam would take moments that start at zero for settled ones.
         if isinstance(state.get("step"), Tensor):
             state["step"] = torch.zeros_like(state["step"])

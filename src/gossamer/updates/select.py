@@ -43,9 +43,11 @@ def keep_best(
     total = counts.num_active(sum(numel(other) for other in weights), sparsity)
     kept = keep_largest(joined, min(total, joined.numel())).split([part.numel() for part in parts])
     here = next(place for place, other in enumerate(weights) if other is weight)
-    return kept[here].view(parts[here].shape).to(parts[here].device)
+    mask: Tensor = kept[here].view_as(parts[here])
+    return mask.to(parts[here].device)
 
 
 def open_places(weight: Weight) -> Tensor:
     """Return which entries are in no closed row and no closed column: bool, the weight's shape."""
-    return (~weight.closed_rows[:, None] & ~weight.closed_columns).view(weight.shape)
+    is_open: Tensor = ~weight.closed_rows[:, None] & ~weight.closed_columns
+    return is_open.view(weight.shape)

@@ -171,5 +171,6 @@ class MaskedWeight:
             # No gradient yet: whatever came before was thrown away, as that of a step that a GradScaler skips.
             before = None if self._parameter.grad is None else self._dense_gradient
             self._dense_gradient = gradient.detach().clone() if before is None else before + gradient.detach()
-        whole = self._inactive is None or self.trains_latent
-        return gradient if whole else gradient.masked_fill(self._inactive, 0.0)
+        if self._inactive is None or self.trains_latent:
+            return gradient
+        return gradient.masked_fill(self._inactive, 0.0)
