@@ -124,7 +124,7 @@ def test_dsd_ends_dense_and_between_its_steps_it_is_sparse() -> None:
 
 def test_ac_dc_competes_over_the_whole_model() -> None:
     model = mlp([10, 8, 4], generator=seeded())
-    model[2].weight.data.mul_(100.0)
+    model[2].weight.data.fill_(100.0)
     optimizer = SGD(model.parameters(), lr=1e-9)
     sparsifier = RECIPES["ac_dc"](model, optimizer)
     train(model, optimizer, sparsifier, torch.randn(8, 10, generator=seeded()), steps=2)
