@@ -27,7 +27,7 @@ def trained_and_pruned(model: nn.Sequential) -> nn.Sequential:
     model = copy.deepcopy(model)
     for number, tensor in enumerate(model.state_dict().values()):
         tensor.add_(number + 1)
-    model[0].weight.data[~HALF] = 0.0
+    model.get_parameter("0.weight").data[~HALF] = 0.0
     return model
 
 
@@ -50,9 +50,9 @@ def test_a_snapshot_is_a_copy_and_rewinding_leaves_it_as_it_is() -> None:
     model = dense()
     earlier = snapshot(model)
     before = {name: value.clone() for name, value in earlier.items()}
-    model[0].weight.data[~HALF] = 0.0
+    model.get_parameter("0.weight").data[~HALF] = 0.0
     rewind_(model, earlier)
-    model[0].weight.data.fill_(9.0)
+    model.get_parameter("0.weight").data.fill_(9.0)
 
     assert all(torch.equal(earlier[name], before[name]) for name in before)
 
@@ -73,25 +73,25 @@ def test_the_dense_snapshot_fills_the_active_places_of_a_truly_sparse_model() ->
 
 def test_a_truly_sparse_snapshot_serves_a_sparser_model_and_a_dense_one() -> None:
     first = dense()
-    first[0].weight.data[~HALF] = 0.0
+    first.get_parameter("0.weight").data[~HALF] = 0.0
     earlier = snapshot(to_sparse(first))
     assert "0.values" in earlier
     fewer = HALF.clone()
     fewer[2] = False
     later = trained_and_pruned(first)
-    later[0].weight.data[~fewer] = 0.0
+    later.get_parameter("0.weight").data[~fewer] = 0.0
     sparse = to_sparse(later)
     rewind_(sparse, earlier)
 
-    assert torch.equal(sparse.get_parameter("0.values"), first[0].weight[fewer])
-    assert torch.equal(rewound(later, earlier)["0.weight"], torch.where(fewer, first[0].weight, 0.0))
+    assert torch.equal(sparse.get_parameter("0.values"), first.get_parameter("0.weight")[fewer])
+    assert torch.equal(rewound(later, earlier)["0.weight"], torch.where(fewer, first.get_parameter("0.weight"), 0.0))
 
 
 def test_what_was_absent_at_the_earlier_step_becomes_zero() -> None:
     first = dense()
-    first[0].weight.data[~HALF] = 0.0
+    first.get_parameter("0.weight").data[~HALF] = 0.0
     earlier = snapshot(to_sparse(first))
-    first[0].weight.data[0] = 5.0
+    first.get_parameter("0.weight").data[0] = 5.0
     sparse = to_sparse(first)
     rewind_(sparse, earlier)
 
@@ -102,7 +102,7 @@ def test_what_was_absent_at_the_earlier_step_becomes_zero() -> None:
 def test_given_masks_let_a_trained_zero_survive() -> None:
     first = dense()
     earlier, model = snapshot(first), trained_and_pruned(first)
-    model[0].weight.data[0, 0] = 0.0
+    model.get_parameter("0.weight").data[0, 0] = 0.0
 
     assert rewound(model, earlier)["0.weight"][0, 0] == 0
     state = rewound(model, earlier, survivors={"0.weight": HALF})
@@ -146,7 +146,7 @@ def test_a_snapshot_of_another_architecture_changes_nothing(missing: str) -> Non
     del earlier[missing]
     for model in (trained_and_pruned(first), to_sparse(trained_and_pruned(first))):
         before = snapshot(model)
-        with pytest.raises(ValueError, match="the snapshot has no .*; take it from a model of the same architecture"):
+        with pytest.raises(ValueError, match=r"the snapshot has no .*; take it from a model of the same architecture"):
             rewind_(model, earlier)
 
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -155,7 +155,7 @@ def test_a_snapshot_of_another_architecture_changes_nothing(missing: str) -> Non
 def test_other_shapes_are_refused() -> None:
     earlier = snapshot(nn.Sequential(nn.Linear(5, 3)))
     model = nn.Sequential(nn.Linear(4, 3))
-    model[0].weight.data[0] = 0.0
+    model.get_parameter("0.weight").data[0] = 0.0
 
     with pytest.raises(ValueError, match=r"0.weight has shape \(3, 5\) in the snapshot, \(3, 4\) in the model"):
         rewind_(model, earlier)
@@ -163,26 +163,26 @@ def test_other_shapes_are_refused() -> None:
         rewind_(to_sparse(model), earlier)
     with pytest.raises(ValueError, match=r"the mask of 0.weight has shape \(2, 2\), the weight \(3, 4\)"):
         rewind_(model, snapshot(model), survivors={"0.weight": torch.ones(2, 2, dtype=torch.bool)})
-    with pytest.raises(ValueError, match="there are masks for 7.weight, the model has dense weights 0.weight"):
+    with pytest.raises(ValueError, match=r"there are masks for 7.weight, the model has dense weights 0.weight"):
         rewind_(model, snapshot(model), survivors={"7.weight": HALF})
 
 
 def test_new_values_are_drawn_in_the_bound_of_the_live_fan_in() -> None:
     model = nn.Sequential(nn.Linear(400, 2), nn.BatchNorm1d(2))
-    model[0].weight.data.fill_(7.0)
-    model[0].weight.data[0, 6:] = 0.0
-    model[1].weight.data.fill_(3.0)
+    model.get_parameter("0.weight").data.fill_(7.0)
+    model.get_parameter("0.weight").data[0, 6:] = 0.0
+    model.get_parameter("1.weight").data.fill_(3.0)
     sparse = to_sparse(model)
     for each in (model, sparse):
         reinitialize_(each, generator=seeded())
-    weight = model[0].weight.detach()
+    weight = model.get_parameter("0.weight").detach()
 
     assert weight[0, :6].all()
     assert not weight[0, 6:].any()
     assert 0.3 < float(weight[0].abs().max()) <= 1.0
     assert 0.95 * (6 / 400) ** 0.5 < float(weight[1].abs().max()) <= (6 / 400) ** 0.5
-    assert not model[0].bias.any()
-    assert model[1].weight.tolist() == [1.0, 1.0]
+    assert not model.get_parameter("0.bias").any()
+    assert model.get_parameter("1.weight").tolist() == [1.0, 1.0]
     # both storages draw the same
     assert torch.equal(sparse.get_parameter("0.values"), weight[weight != 0])
 
@@ -190,12 +190,12 @@ def test_new_values_are_drawn_in_the_bound_of_the_live_fan_in() -> None:
 def test_new_values_of_a_convolution_count_its_kernel_and_frozen_layers_stay() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 2), nn.Conv2d(4, 1, 1)).double()
     model[1].requires_grad_(False)
-    model[0].weight.data[:, 1:] = 0.0
+    model.get_parameter("0.weight").data[:, 1:] = 0.0
     frozen = snapshot(model[1])
     reinitialize_(model, generator=seeded())
 
-    assert (model[0].weight != 0).flatten(1).sum(1).tolist() == [4, 4, 4, 4]
-    assert 0.9 < float(model[0].weight.detach().abs().max()) <= (6 / 4) ** 0.5
+    assert (model.get_parameter("0.weight") != 0).flatten(1).sum(1).tolist() == [4, 4, 4, 4]
+    assert 0.9 < float(model.get_parameter("0.weight").detach().abs().max()) <= (6 / 4) ** 0.5
     assert all(torch.equal(value, frozen[name]) for name, value in model[1].state_dict().items())
 
 
@@ -230,10 +230,10 @@ def test_masks_cannot_move_to_places_without_an_early_value(storage: str) -> Non
 def test_frozen_layers_are_not_shuffled() -> None:
     model = trained_and_pruned(dense())
     model[0].requires_grad_(False)
-    before = model[0].weight.clone()
+    before = model.get_parameter("0.weight").clone()
     shuffle_masks_(model, generator=seeded())
 
-    assert torch.equal(model[0].weight, before)
+    assert torch.equal(model.get_parameter("0.weight"), before)
 
 
 def test_the_seed_decides_the_draws() -> None:
@@ -241,8 +241,8 @@ def test_the_seed_decides_the_draws() -> None:
     for model, seed in zip(models, (1, 1, 2), strict=True):
         shuffle_masks_(model, generator=seeded(seed))
 
-    assert torch.equal(models[0][0].weight, models[1][0].weight)
-    assert not torch.equal(models[0][0].weight, models[2][0].weight)
+    assert torch.equal(models[0].get_parameter("0.weight"), models[1].get_parameter("0.weight"))
+    assert not torch.equal(models[0].get_parameter("0.weight"), models[2].get_parameter("0.weight"))
 
 
 def test_the_last_steps_of_a_schedule_are_replayed() -> None:

@@ -59,16 +59,16 @@ def test_misuse_is_an_error() -> None:
     early_bird = EarlyBird(num_masks=2)
     early_bird.update(mask_of(4))
 
-    with pytest.raises(ValueError, match="give the same weights each time"):
+    with pytest.raises(ValueError, match=r"give the same weights each time"):
         early_bird.update({"a": torch.ones(4, 5, dtype=torch.bool)})
-    with pytest.raises(ValueError, match="a has dtype torch.float32; a mask is bool"):
+    with pytest.raises(ValueError, match=r"a has dtype torch.float32; a mask is bool"):
         early_bird.update({name: mask.float() for name, mask in mask_of(4).items()})
-    with pytest.raises(ValueError, match="one or more"):
+    with pytest.raises(ValueError, match=r"one or more"):
         EarlyBird().update({})
-    with pytest.raises(ValueError, match="num_masks must be 1 or more, got 0"):
+    with pytest.raises(ValueError, match=r"num_masks must be 1 or more, got 0"):
         EarlyBird(num_masks=0)
     with pytest.raises(ValueError, match=r"max_distance must lie in \[0, 1\], got 2"):
         EarlyBird(max_distance=2)
     early_bird.update(mask_of(4))
-    with pytest.raises(ValueError, match="the state holds 2 masks, num_masks is 1"):
+    with pytest.raises(ValueError, match=r"the state holds 2 masks, num_masks is 1"):
         EarlyBird(num_masks=1).load_state_dict(early_bird.state_dict())

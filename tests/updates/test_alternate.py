@@ -15,7 +15,12 @@ VALUES = [[4.0, -1.0], [-3.0, 2.0]]
 
 
 def alternate(**changed: Any) -> Alternate:
-    settings: dict[str, Any] = {"sparsity": 0.5, "budget": budgets.uniform, "compress_steps": (1, 3), "open_steps": (2,)}
+    settings: dict[str, Any] = {
+        "sparsity": 0.5,
+        "budget": budgets.uniform,
+        "compress_steps": (1, 3),
+        "open_steps": (2,),
+    }
     return Alternate(drop=criteria.magnitude, **(settings | changed))
 
 
@@ -121,7 +126,7 @@ def test_adam_that_forgot_steps_as_a_new_one() -> None:
 def test_a_truly_sparse_weight_is_refused() -> None:
     weight = view_of(torch.tensor(VALUES), "truly sparse")[1]
 
-    with pytest.raises(ValueError, match="w is truly sparse, and a phase in which all weights exist is not"):
+    with pytest.raises(ValueError, match=r"w is truly sparse, and a phase in which all weights exist is not"):
         apply(alternate(), [weight], 1)
 
 
@@ -143,7 +148,7 @@ def test_it_is_due_where_a_phase_begins() -> None:
     ids=str,
 )
 def test_phases_that_do_not_take_turns_are_refused(changed: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="must take turns"):
+    with pytest.raises(ValueError, match=r"must take turns"):
         alternate(**changed)
 
 

@@ -119,7 +119,7 @@ def test_a_threshold_below_zero_keeps_all_and_one_beyond_the_largest_none() -> N
 
 @pytest.mark.parametrize("update", [reselect(), surgery()], ids=["reselect", "surgery"])
 def test_a_nan_is_an_error(update: Update) -> None:
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match=r"NaN"):
         apply(update, [masked([[float("nan"), 1.0]])])
 
 
@@ -128,7 +128,7 @@ def test_a_nan_is_an_error(update: Update) -> None:
 def test_a_weight_without_latent_values_is_refused(update: Update, storage: str) -> None:
     weight: View = view_of(torch.tensor(VALUES), storage)[1]
 
-    with pytest.raises(ValueError, match="w keeps no latent values"):
+    with pytest.raises(ValueError, match=r"w keeps no latent values"):
         apply(update, [weight])
 
 

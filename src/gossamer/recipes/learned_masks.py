@@ -56,10 +56,10 @@ def freeze_and_mask_(
     if any(_is_masked(module) for module in model.modules()):
         raise ValueError(f"{type(model).__name__} has learned masks already; call finish_ first")
     weights = prunable(model)
-    holders = {weight.name: _holders(model, weight.name, weight.parameter) for weight in weights}
-    kept = budget({weight.name: weight.shape for weight in weights}, sparsity=sparsity)
     if sparse := [weight.name for weight in weights if not isinstance(weight, MaskedWeight)]:
         raise ValueError(f"{', '.join(sparse)} is truly sparse; a mask is learned on a dense model")
+    holders = {weight.name: _holders(model, weight.name, weight.parameter) for weight in weights}
+    kept = budget({weight.name: weight.shape for weight in weights}, sparsity=sparsity)
     model.requires_grad_(False)
     for weight in weights:
         mask = make_mask(weight.name, weight.parameter.detach(), kept[weight.name])
