@@ -62,11 +62,12 @@ def lottery_tickets(
         start_round: round to begin with, when an earlier search is continued.
         start_masks: then the `next_masks` of the round before.
 
-    Yields:
-        A ticket a round. Beside its model only the first values are held.
+    Returns:
+        An iterator of tickets, one a round, each made when it is asked for; beside its model only the first
+        values are held.
 
     Raises:
-        ValueError: a setting out of range, a truly sparse or untrained model, a start without masks or the reverse.
+        ValueError: a setting out of range, a truly sparse model or none to train, a start without its masks.
         RuntimeError: `train` moved weights that the mask removed.
 
     Source:
