@@ -227,11 +227,15 @@ def test_masks_cannot_move_to_places_without_an_early_value(storage: str) -> Non
             shuffle_masks_(moved, generator=seeded(), earlier=earlier)
 
 
-def test_frozen_layers_are_not_shuffled() -> None:
-    model = trained_and_pruned(dense())
+@pytest.mark.parametrize("values", ["early", "drawn"])
+def test_frozen_layers_are_not_shuffled(values: str) -> None:
+    model = dense()
+    earlier = snapshot(model)
+    model.get_parameter("0.weight").data[~HALF] = 0.0
     model[0].requires_grad_(False)
     before = model.get_parameter("0.weight").clone()
-    shuffle_masks_(model, generator=seeded())
+    earlier["1.bias"] += 1.0
+    shuffle_masks_(model, generator=seeded(), earlier=earlier if values == "early" else None)
 
     assert torch.equal(model.get_parameter("0.weight"), before)
 

@@ -83,6 +83,13 @@ def test_equal_values_over_all_weights_are_kept_in_exact_number() -> None:
     assert [weight.num_active for weight in weights] == [3, 2, 0]
 
 
+def test_the_sparsity_is_of_the_dense_weights_though_some_are_absent_already() -> None:
+    weight = view_of(torch.tensor([[4.0, 0.0], [-3.0, 0.0]]), "masked")[1]
+
+    assert apply(alternate(budget=None), [weight], 1) == [Change("w", 0, 0)]
+    assert apply(alternate(budget=None, sparsity=0.75), [weight], 1) == [Change("w", 1, 0)]
+
+
 def test_a_sparsity_of_zero_compresses_nothing() -> None:
     weight = masked(VALUES)
 

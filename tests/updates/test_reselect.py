@@ -101,9 +101,9 @@ def test_surgery_drops_below_its_lower_threshold_and_splices_above_the_higher() 
 
 
 def test_surgery_measures_in_deviations() -> None:
-    # mean 3, deviation 1: at 0.5 deviations the threshold is 3.5
+    # mean 3, deviation 1: at one deviation the threshold is 4
     weight = masked([[2.0, -4.0], [4.0, -2.0]])
-    apply(surgery(0.5, margin=0.0), [weight])
+    apply(surgery(1.0, margin=0.0), [weight])
 
     assert weight.indices().tolist() == [1, 2]
 
