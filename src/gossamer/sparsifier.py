@@ -58,7 +58,10 @@ class Sparsifier:
         self._updates = list(updates)
         self._generator = generator
         self._stepped = False
-        self._handles: list[Any] = [optimizer.register_step_post_hook(self._after_optimizer_step)]
+        self._handles: list[Any] = [
+            optimizer.register_step_pre_hook(self._before_optimizer_step),
+            optimizer.register_step_post_hook(self._after_optimizer_step),
+        ]
         self._finished = False
         for weight in self.weights:
             weight.attach()
@@ -117,6 +120,8 @@ class Sparsifier:
         for weight in self.weights:
             if isinstance(weight, MaskedWeight) != ("mask" in saved[weight.name]):
                 raise ValueError(f"{weight.name} is masked on one side and truly sparse on the other; use one storage")
+            if _keeps_latent(weight) != ("latent" in saved[weight.name]):
+                raise ValueError(f"{weight.name} keeps latent values on one side alone; use the recipe that was saved")
         for weight in self.weights:
             _load_weight_state(weight, saved[weight.name])
         self.num_steps = int(state["num_steps"])
@@ -162,6 +167,17 @@ class Sparsifier:
             if needed:
                 weight.watch()
 
+    def _before_optimizer_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        for weight in self.weights:
+            if isinstance(weight, MaskedWeight) and weight.trains_latent:
+                # args holds the optimizer itself too.
+                if kwargs.get("closure") or any(args[1:]):
+                    raise RuntimeError(
+                        f"optimizer.step was given a closure, which would see {weight.name} without its mask; call "
+                        "backward() before optimizer.step()"
+                    )
+                weight.before_step_()
+
     def _after_optimizer_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         # A fused optimizer is called even for a step that a GradScaler skips, and told so.
         skipped = getattr(optimizer, "found_inf", None)
@@ -169,7 +185,7 @@ class Sparsifier:
         for weight in self.weights:
             if isinstance(weight, MaskedWeight):
                 # Weight decay, noise or a foreign rule may have moved what does not exist.
-                weight.apply_mask_()
+                weight.after_step_()
 
     def _check_ranks(self) -> None:
         """Raise if processes that train together no longer agree which weights exist."""
@@ -218,7 +234,13 @@ def _weight_state(weight: MaskedWeight | SparseWeight) -> dict[str, Any]:
     if isinstance(weight, MaskedWeight):
         # One bit an entry; a truly sparse weight has its topology in the model's own state.
         state["mask"] = torch.from_numpy(np.packbits(weight.mask.cpu().numpy().reshape(-1)))
+        if weight.latent is not None:
+            state["latent"] = weight.latent.clone()
     return state
+
+
+def _keeps_latent(weight: MaskedWeight | SparseWeight) -> bool:
+    return isinstance(weight, MaskedWeight) and weight.latent is not None
 
 
 def _load_weight_state(weight: MaskedWeight | SparseWeight, state: Mapping[str, Any]) -> None:
@@ -227,3 +249,5 @@ def _load_weight_state(weight: MaskedWeight | SparseWeight, state: Mapping[str, 
     if isinstance(weight, MaskedWeight):
         bits = np.unpackbits(state["mask"].cpu().numpy(), count=weight.mask.numel()).astype(bool)
         weight.mask = torch.from_numpy(bits).view(weight.shape).to(weight.mask.device)
+        if weight.latent is not None:
+            weight.latent = state["latent"].to(weight.latent).clone()

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from .cases import CASES, NUM_STEPS, OPTIMIZERS, STORAGES, Case
+from .cases import NUM_STEPS, OPTIMIZERS, PAIRS, Case
 from .network import Run, assert_same, begin, everything, topology_of, train_step
 
 # Just before an update, just after it, after a removal of neurons, and where nothing is due.
@@ -16,8 +16,7 @@ def load(run: Run, saved: dict[str, Any], order: tuple[str, ...]) -> None:
         getattr(run, part).load_state_dict(saved[part])
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize(("case", "storage"), PAIRS, ids=lambda part: part.name if isinstance(part, Case) else part)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     case: Case, storage: str, optimizer: str, tmp_path: Path

@@ -6,7 +6,7 @@ from gossamer.nn import SparseLinear
 from gossamer.sparsifier import Sparsifier
 from gossamer.training import evaluate, find_method
 from gossamer.training.build import Setup
-from gossamer.training.results import kept_model, masks_of
+from gossamer.training.results import kept_model, latents_of, masks_of
 from gossamer.weights import MaskedWeight, prunable
 
 
@@ -95,3 +95,14 @@ def test_masked_convolutions_stay_dense_with_zeros() -> None:
 
     assert type(kept[0]) is nn.Conv1d  # type: ignore[index]
     assert isinstance(kept[2], SparseLinear)  # type: ignore[index]
+
+
+def test_latent_values_are_counted_among_what_training_holds() -> None:
+    setup = masked(nn.Sequential(nn.Linear(3, 2)), {})
+    assert setup.sparsifier is not None
+    weight = setup.sparsifier.weights[0]
+    assert isinstance(weight, MaskedWeight)
+    assert latents_of(setup) == []
+    weight.keep_latent_(trained=True)
+
+    assert [tuple(each.shape) for each in latents_of(setup)] == [(2, 3)]

@@ -52,3 +52,24 @@ def sparse_start(
             if rescale:
                 weight.parameter.data.mul_(masks.fan_in_scale(weight.mask).to(weight.parameter.dtype))
     return weights
+
+
+def dense_start(model: nn.Module, optimizer: Optimizer) -> list[MaskedWeight]:
+    """Return the prunable weights of a model for a method that has no truly sparse form.
+
+    Args:
+        model: dense.
+        optimizer: checked before anything is changed.
+
+    Raises:
+        ValueError: a weight is truly sparse, or an unfit optimizer.
+    """
+    weights = prunable(model)
+    for weight in weights:
+        if isinstance(weight, SparseWeight):
+            raise ValueError(
+                f"{weight.name} is truly sparse, but this method lets dropped weights come back as a dense network "
+                "has them; start from a dense model, such as gs.to_dense(model)"
+            )
+    check_optimizer(weights, optimizer)
+    return [weight for weight in weights if isinstance(weight, MaskedWeight)]

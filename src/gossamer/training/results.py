@@ -39,6 +39,12 @@ def masks_of(setup: Setup) -> dict[int, Tensor]:
     }
 
 
+def latents_of(setup: Setup) -> list[Tensor]:
+    """Return what the sparsifier keeps of absent weights beside the model."""
+    weights = setup.sparsifier.weights if setup.sparsifier else []
+    return [weight.latent for weight in weights if isinstance(weight, MaskedWeight) and weight.latent is not None]
+
+
 def kept_model(setup: Setup) -> nn.Module:
     """Return the trained model as it is saved: linear layers that were masked become truly sparse.
 

@@ -1,8 +1,11 @@
-"""Rules that change topologies while training, one a file: exchange, shrink, remove neurons."""
+"""Rules that change topologies while training, one a file: alternate, exchange, reselect, shrink and others."""
 
+from gossamer.updates.alternate import Alternate
 from gossamer.updates.change import Change, Update
 from gossamer.updates.exchange import Exchange, by_sign
 from gossamer.updates.remove_neurons import RemoveNeurons
+from gossamer.updates.reselect import Reselect
 from gossamer.updates.shrink import Shrink
+from gossamer.updates.surgery import Surgery
 
-__all__ = ["Change", "Exchange", "RemoveNeurons", "Shrink", "Update", "by_sign"]
+__all__ = ["Alternate", "Change", "Exchange", "RemoveNeurons", "Reselect", "Shrink", "Surgery", "Update", "by_sign"]

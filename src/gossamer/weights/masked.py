@@ -19,9 +19,16 @@ class MaskedWeight:
 
     The mask is applied to the gradient as it is made, so that clipping and momentum see active weights alone.
 
+    With `keep_latent_` the mask hides values instead of ending them: the module computes with the masked values, and
+    what absent weights would be worth is kept beside them, either frozen or trained along.
+
     Args:
         name: where the weight stands in the model.
         parameter: dense tensor with at least two axes.
+
+    Attributes:
+        latent: values of the absent weights, zero at active ones, the weight's shape; None: they are forgotten.
+        trains_latent: whether the optimizer moves them, by the gradient at the masked values.
     """
 
     def __init__(self, name: str, parameter: nn.Parameter) -> None:
@@ -29,6 +36,8 @@ class MaskedWeight:
         self.shape = tuple(parameter.shape)
         self.mask = torch.ones(self.shape, dtype=torch.bool, device=parameter.device)
         self.closed_rows, self.closed_columns = nothing_closed(self.shape, parameter.device)
+        self.latent: Tensor | None = None
+        self.trains_latent = False
         self._parameter = parameter
         self._watching = False
         self._dense_gradient: Tensor | None = None
@@ -64,16 +73,31 @@ class MaskedWeight:
         """Return the active weights; see `Weight`."""
         return self._parameter.detach()[self.mask]
 
+    def keep_latent_(self, *, trained: bool) -> None:
+        """Remember from now on what absent weights are worth; now they are worth zero.
+
+        Args:
+            trained: whether gradient and optimizer reach them; else they stay as they were when they were dropped.
+        """
+        self.latent, self.trains_latent = torch.zeros_like(self._parameter.detach()), trained
+
+    def dense_values(self) -> Tensor:
+        """Return all values, latent ones where nothing is active: a new tensor of the weight's shape."""
+        values = self._parameter.detach()
+        return values.clone() if self.latent is None else torch.where(self.mask, values, self.latent)
+
     def set_mask_(self, mask: Tensor) -> None:
-        """Take a mask of the weight's shape and zero what it leaves out.
+        """Take a mask of the weight's shape and zero what it leaves out; latent values come back where it has them.
 
         Raises:
             ValueError: the mask has another shape.
         """
         if mask.shape != self.mask.shape:
             raise ValueError(f"mask has shape {tuple(mask.shape)}, {self.name} has {self.shape}; they must agree")
+        if self.latent is not None:
+            self._parameter.data.copy_(self.dense_values())
         self.mask = mask.to(self.mask.device).clone()
-        self.apply_mask_()
+        self._conceal_()
 
     def apply_mask_(self) -> None:
         """Set inactive weights to zero, whatever an optimizer made of them."""
@@ -82,6 +106,7 @@ class MaskedWeight:
 
     def change_(self, kept: Tensor, grown: Tensor, grown_values: Tensor, optimizer: Optimizer | None) -> None:
         """Keep some active weights, add others, and clear the state of what changed; see `Weight`."""
+        dense = None if self.latent is None else self.dense_values()
         survivors = torch.zeros(self.mask.numel(), dtype=torch.bool, device=self.mask.device)
         survivors[self.indices()[kept]] = True
         self.mask = survivors.clone().index_fill_(0, grown, True).view(self.shape)
@@ -89,17 +114,32 @@ class MaskedWeight:
         if grown.numel():
             places = torch.unravel_index(grown, self.shape)
             self._parameter.data[places] = grown_values.to(self._parameter.dtype)
+        if dense is not None:
+            self.latent = dense.masked_fill_(self.mask, 0.0)
         # Zero outside the survivors: dropped weights must not come back with old momentum.
         gone = ~survivors.view(self.shape)
         move_state_(optimizer, self._parameter, self._parameter.shape, lambda tensor: tensor.masked_fill_(gone, 0))
         self._parameter.grad = None
+
+    def before_step_(self) -> None:
+        """Show the optimizer the dense values, if it trains the latent ones."""
+        if self.trains_latent:
+            self._parameter.data.copy_(self.dense_values())
+
+    def after_step_(self) -> None:
+        """Hide again what the optimizer was shown, and zero whatever else it made of absent weights."""
+        if self.trains_latent:
+            self._conceal_()
+        else:
+            self.apply_mask_()
 
     def attach(self) -> None:
         """Mask the gradient from now on."""
         self._handle = self._parameter.register_hook(self._mask_gradient)
 
     def detach(self) -> None:
-        """Stop masking the gradient."""
+        """Stop masking the gradient, and forget latent values."""
+        self.latent, self.trains_latent = None, False
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
@@ -120,9 +160,17 @@ class MaskedWeight:
         for start, stop in row_tiles(*gradient.shape):
             yield start * gradient.shape[1], over_ranks(gradient[start:stop])
 
+    def _conceal_(self) -> None:
+        """Move what stands in the parameter at absent places to the latent values, if these are kept."""
+        if self.latent is not None:
+            self.latent = self._parameter.detach().masked_fill(self.mask, 0.0)
+        self.apply_mask_()
+
     def _mask_gradient(self, gradient: Tensor) -> Tensor:
         if self._watching:
             # No gradient yet: whatever came before was thrown away, as that of a step that a GradScaler skips.
             before = None if self._parameter.grad is None else self._dense_gradient
             self._dense_gradient = gradient.detach().clone() if before is None else before + gradient.detach()
-        return gradient if self._inactive is None else gradient.masked_fill(self._inactive, 0.0)
+        if self._inactive is None or self.trains_latent:
+            return gradient
+        return gradient.masked_fill(self._inactive, 0.0)

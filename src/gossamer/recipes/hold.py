@@ -1,0 +1,36 @@
+"""Hold: what is zero now stays zero, for training on after a one-shot pruning."""
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from gossamer.sparsifier import Sparsifier
+from gossamer.weights import MaskedWeight, SparseWeight, prunable
+
+
+def hold(model: nn.Module, optimizer: Optimizer) -> Sparsifier:
+    """Train on with the topology that the model has now: zeros of dense weights stay zero.
+
+    Args:
+        model: dense with zeros (then weights are masked), truly sparse (then the topology just stays), or mixed.
+        optimizer: holds the model's parameters.
+
+    Raises:
+        ValueError: nothing is sparse in the model, or an unfit optimizer.
+
+    Source:
+        Han, Pool, Tran, Dally. Learning both weights and connections for efficient neural networks. NIPS 2015,
+        arXiv:1506.02626.
+    """
+    weights = prunable(model)
+    masks = {weight.name: weight.parameter.detach() != 0 for weight in weights if isinstance(weight, MaskedWeight)}
+    some_zero = any(not bool(mask.all()) for mask in masks.values())
+    if not some_zero and not any(isinstance(weight, SparseWeight) for weight in weights):
+        raise ValueError(
+            f"no weight of {type(model).__name__} is zero, so there is nothing to hold; prune the model first"
+        )
+    sparsifier = Sparsifier(weights, optimizer, updates=[], generator=torch.Generator())
+    for weight in weights:
+        if isinstance(weight, MaskedWeight):
+            weight.set_mask_(masks[weight.name])
+    return sparsifier
