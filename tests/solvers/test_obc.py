@@ -173,13 +173,13 @@ def test_dead_inputs_are_counted_before_weights_of_value_zero() -> None:
 
 
 def test_a_cheap_removal_behind_a_dear_one_waits_for_it() -> None:
-    # The first row nearly cancels: 0.0195 for the first removal, 0.0004 for the second. The second row: 0.005.
+    # The first row nearly cancels: 0.0195 for the first removal, 0.0004 for the second. The others: 0.005, 0.006.
     gram = torch.tensor([[1.0, 0.99], [0.99, 1.0]])
-    weight = torch.tensor([[1.0, -0.99], [5.0, 0.5]])
+    weight = torch.tensor([[1.0, -0.99], [5.0, 0.5], [0.55, 5.0]])
 
-    found = obc(weight, gram, num_active=3, dampening=0.0)
+    found = obc(weight, gram, num_active=4, dampening=0.0)
 
-    assert found.mask.tolist() == [[True, True], [True, False]]
+    assert found.mask.tolist() == [[True, True], [True, False], [False, True]]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -128,3 +128,13 @@ def test_a_small_input_takes_over_for_its_copy_beside_a_large_one() -> None:
     found = reconstruct(torch.ones(1, 4, dtype=torch.float64), gram, torch.tensor([[True, True, True, False]]))
 
     assert found.weight.tolist() == [pytest.approx([1.0, 1.5, 1.5, 0.0])]
+
+
+def test_the_mask_of_the_solution_is_a_copy() -> None:
+    weight, gram = layer(2, 3)
+    mask = random_mask(2, 3, 0)
+    before = mask.clone()
+
+    reconstruct(weight, gram, mask).mask.logical_not_()
+
+    assert torch.equal(mask, before)
