@@ -122,6 +122,13 @@ def test_moves_have_exact_ends_stay_between_them_and_never_turn(
         assert values == sorted(values, reverse=start > end)
 
 
+@_FEW
+@given(st.floats(0, 1, exclude_max=True), st.integers(0, 101))
+def test_a_move_from_a_value_to_itself_does_not_move(value: float, step: int) -> None:
+    for move in _moves(value, value, 0, 100):
+        assert move(step) == value
+
+
 @pytest.mark.parametrize(
     ("step", "expected"), [(0, 0.0), (99, 0.0), (100, 0.2), (149, 0.2), (150, 0.36), (249, 0.488), (250, 0.5904)]
 )

@@ -24,6 +24,9 @@ def test_the_first_rule_that_matches_counts() -> None:
 
 
 def test_a_regular_expression_matches_the_whole_name() -> None:
+    shapes = {"fc": (10, 10), "fc2": (10, 10), "fc3": (10, 10)}
+
+    assert by_hand({"re:fc": 0.9, "re:fc2": 0.2})(shapes, sparsity=0.5) == {"fc": 10, "fc2": 80, "fc3": 60}
     with pytest.raises(ValueError, match="matches no tensor"):
         by_hand({"re:block1": 0.5})(SHAPES, sparsity=0.5)
 

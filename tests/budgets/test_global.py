@@ -100,10 +100,10 @@ def test_lamp_keeps_the_last_weight_of_a_tensor_of_zeros() -> None:
 
 
 def test_lamp_does_not_overflow_or_underflow() -> None:
-    scores = {"huge": torch.tensor([[3e38, 1e38]]), "tiny": torch.tensor([[3e-38, 2e-38]])}
+    scores = {"huge": torch.tensor([[3e38, 2e38]]), "tiny": torch.tensor([[3e-38, 1e-38]])}
 
-    # 1/10 beside 4/13
-    assert lamp({"huge": (1, 2), "tiny": (1, 2)}, sparsity=0.25, scores=scores) == {"huge": 1, "tiny": 2}
+    # 4/13 beside 1/10
+    assert lamp({"huge": (1, 2), "tiny": (1, 2)}, sparsity=0.25, scores=scores) == {"huge": 2, "tiny": 1}
 
 
 @pytest.mark.parametrize("value", [-1.0, math.inf])

@@ -14,6 +14,7 @@ SCORES = st.lists(st.lists(st.floats(width=32, allow_nan=False) | st.integers(-2
 @settings(max_examples=150, deadline=None)
 @given(scores=SCORES, place=st.floats(0, 1))
 @example(scores=[[0.0, -0.0, 0.0], [-0.0, 1.0], [math.inf, -math.inf]], place=0.6)
+@example(scores=[[math.inf], [1.0, math.inf, math.inf]], place=0.5)
 @example(scores=[[-math.inf], [-math.inf, -math.inf]], place=0.7)
 def test_counts_are_those_of_a_sort_of_all(scores: list[list[float]], place: float, dtype: torch.dtype) -> None:
     total = round(place * sum(map(len, scores)))

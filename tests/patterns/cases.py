@@ -73,6 +73,7 @@ CASES = [
     Case(pattern=patterns.block(1, 2), shape=(2, 5), allowed=lambda mask: as_one(blocks(mask, 1, 2)), nested=False),
     Case(pattern=patterns.block(2, 3), shape=(3, 4), allowed=lambda mask: as_one(blocks(mask, 2, 3)), nested=False),
     Case(pattern=patterns.block(3, 2), shape=(2, 1, 5), allowed=lambda mask: as_one(blocks(mask, 3, 2)), nested=False),
+    Case(pattern=patterns.block(2, 4), shape=(2, 5), allowed=lambda mask: as_one(blocks(mask, 2, 4)), nested=False),
     Case(pattern=patterns.block(9, 9), shape=(3, 3), allowed=lambda mask: as_one([mask])),
     Case(pattern=patterns.nm(2, 4), shape=(2, 4), allowed=by_two_of_four),
     Case(pattern=patterns.nm(2, 4), shape=(1, 4, 3), allowed=by_two_of_four),

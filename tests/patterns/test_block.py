@@ -23,6 +23,12 @@ def test_a_cut_block_stays_where_only_it_makes_the_count() -> None:
     assert [block(2, 2).nearest((3, 3), asked) for asked in range(10)] == list(range(10))
 
 
+def test_of_two_counts_that_are_equally_near_the_smaller_is_taken_also_where_blocks_are_cut() -> None:
+    # blocks of 15, 6 (right), 10 (bottom), 4 (corner)
+    assert block(3, 5).nearest((5, 7), 8) == 6
+    assert block(3, 5).nearest((5, 7), 9) == 10
+
+
 def test_sums_do_not_lose_small_scores() -> None:
     scores = torch.full((2, 64), 2.0**-20)
     scores[0, 0] = scores[1, 0] = 2.0**10
