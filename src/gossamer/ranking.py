@@ -57,10 +57,8 @@ def _by_sample(scores: NDArray[np.floating], count: int) -> float | None:
     return float(np.partition(between[:num_between], place)[place])
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _split(
-    scores: NDArray[np.floating], lower: float, upper: float, between: NDArray[np.floating]
-) -> tuple[int, int]:
+@njit(cache=True, nogil=True)
+def _split(scores: NDArray[np.floating], lower: float, upper: float, between: NDArray[np.floating]) -> tuple[int, int]:
     """Count what lies above both bounds and collect what lies between; -1 where that is more than there is room for."""
     num_above = 0
     num_between = 0

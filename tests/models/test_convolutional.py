@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -35,7 +36,8 @@ def test_networks_have_the_size_of_the_papers(model: nn.Module, num_weights: int
 
 
 def test_first_values_follow_the_fan_in_and_the_generator() -> None:
-    model, twin = (models.resnet(8, num_classes=10, generator=seeded()) for _ in range(2))
+    model: Any = models.resnet(8, num_classes=10, generator=seeded())
+    twin: Any = models.resnet(8, num_classes=10, generator=seeded())
 
     weight = model[-4].conv2.weight
     assert torch.equal(weight, twin[-4].conv2.weight)

@@ -19,8 +19,11 @@ from .source import (
     table_rows,
 )
 
-FAMILIES = ("budgets", "counts", "criteria", "growth", "masks", "recipes", "sampling", "schedules", "topology")
-SOURCED = ("criteria", "growth", "recipes")
+FAMILIES = (
+    *("budgets", "counts", "criteria", "growth", "masks", "patterns", "penalties", "recipes", "sampling", "schedules"),
+    *("solvers", "topology"),
+)
+SOURCED = ("criteria", "growth", "penalties", "recipes", "solvers")
 # What terminals and pages may show that ASCII has not.
 SIGNS = {"cli": "\u00b1\u00d7", "report": "\u00b1\u00d7"}
 

@@ -8,10 +8,10 @@ from .source import DOCS, PACKAGE, module_name, python_files, table_rows
 # The one table of the rings. A file imports from lower rings, or from its own ring where that makes no cycle;
 # the families of ring 1 never import one another.
 RINGS = (
-    ("atomic", "counts", "masks", "sampling", "schedules", "topology"),
-    ("budgets", "criteria", "growth", "kernels"),
-    ("files", "nn", "weights"),
-    ("sparsifier", "updates"),
+    ("atomic", "counts", "masks", "ranking", "sampling", "schedules", "topology"),
+    ("budgets", "criteria", "growth", "kernels", "patterns", "penalties"),
+    ("controller", "files", "nn", "reparametrizations", "solvers", "statistics", "weights"),
+    ("pruning", "rewinding", "sparsifier", "updates"),
     ("data", "models", "recipes", "report", "training"),
     ("cli",),
 )

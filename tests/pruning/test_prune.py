@@ -13,11 +13,12 @@ from gossamer import budgets, criteria, patterns, solvers
 Data = list[tuple[Tensor, Tensor]]
 
 
-def network() -> nn.Sequential:
+def network() -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return nn.Sequential(
-            nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(128, 16), nn.ReLU(), nn.Linear(16, 4)
+            nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(128, 16), nn.ReLU(),
+            nn.Linear(16, 4),
         )  # fmt: skip
 
 
@@ -51,11 +52,16 @@ def name_of(rule: Any) -> str:
     return str(getattr(rule, "func", rule).__name__)
 
 
-def pruned(model: nn.Module, rule: Callable[..., Any], **settings: Any) -> nn.Module:
+def pruned(model: nn.Module, rule: Callable[..., Any], **settings: Any) -> Any:
     first = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
     generator = torch.Generator().manual_seed(0)
-    settings = {"sparsity": 0.75, "data": samples(), "loss_fn": F.cross_entropy, "generator": generator} | settings
-    return gs.prune(model, criterion=rule, first=first, **settings)
+    given: dict[str, Any] = {
+        "sparsity": 0.75,
+        "data": samples(),
+        "loss_fn": F.cross_entropy,
+        "generator": generator,
+    } | settings
+    return gs.prune(model, criterion=rule, first=first, **given)
 
 
 @pytest.mark.parametrize("rule", [*OF_WEIGHTS, *SOLVERS], ids=name_of)
@@ -88,7 +94,7 @@ def test_rules_of_units_do_not_take_outputs_apart(rule: Callable[..., Any]) -> N
 
 @pytest.mark.parametrize("rule", [solvers.obc_nm, solvers.sparsegpt_nm], ids=name_of)
 def test_solvers_of_n_m_take_the_numbers_of_the_pattern(rule: Callable[..., Any]) -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, 4))
+    model: Any = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, 4))
 
     small = pruned(model, rule, sparsity=0.5, pattern=patterns.nm(2, 4))
 
@@ -97,7 +103,7 @@ def test_solvers_of_n_m_take_the_numbers_of_the_pattern(rule: Callable[..., Any]
 
 
 def test_a_solver_moves_what_stays_and_harms_the_layer_less() -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 8))
+    model: Any = nn.Sequential(nn.Flatten(), nn.Linear(36, 8))
     inputs = torch.cat([inputs for inputs, _ in samples(400)])
 
     by_magnitude = pruned(model, criteria.magnitude, sparsity=0.7, data=samples(400))
@@ -108,11 +114,11 @@ def test_a_solver_moves_what_stays_and_harms_the_layer_less() -> None:
 
 
 def test_a_budget_by_scores_lets_all_layers_compete() -> None:
-    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    model: Any = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
     model[0].weight.data = torch.arange(1.0, 17.0).reshape(4, 4)
     model[1].weight.data = torch.arange(101.0, 117.0).reshape(4, 4)
 
-    small = gs.prune(model, sparsity=0.25, budget=budgets.global_)
+    small: Any = gs.prune(model, sparsity=0.25, budget=budgets.global_)
 
     assert active(small) == [8, 16]
     assert small[0].weight[2:].min() == 9.0
@@ -125,10 +131,10 @@ def test_what_went_in_one_round_never_comes_back() -> None:
         calls.append(int(weight.count_nonzero()))
         return weight if len(calls) == 1 else -weight
 
-    model = nn.Linear(10, 1, bias=False)
+    model: Any = nn.Linear(10, 1, bias=False)
     model.weight.data = torch.arange(1.0, 11.0)[None]
 
-    small = gs.prune(model, sparsity=0.64, criterion=first_high_then_low, rounds=2)
+    small: Any = gs.prune(model, sparsity=0.64, criterion=first_high_then_low, rounds=2)
 
     # Of ten the six largest stay; of those, judged the other way round, the four smallest.
     assert calls == [10, 6]
@@ -136,10 +142,10 @@ def test_what_went_in_one_round_never_comes_back() -> None:
 
 
 def test_tied_weights_are_pruned_once_and_stay_tied() -> None:
-    model = nn.Sequential(nn.Embedding(20, 8), nn.Linear(8, 20, bias=False))
+    model: Any = nn.Sequential(nn.Embedding(20, 8), nn.Linear(8, 20, bias=False))
     model[1].weight = model[0].weight
 
-    small = gs.prune(model, sparsity=0.9)
+    small: Any = gs.prune(model, sparsity=0.9)
 
     assert small[0].weight is small[1].weight
     assert int(small[0].weight.count_nonzero()) == 16
@@ -147,16 +153,16 @@ def test_tied_weights_are_pruned_once_and_stay_tied() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_other_precisions_stay_what_they_are(dtype: torch.dtype) -> None:
-    small = gs.prune(nn.Linear(20, 10).to(dtype), sparsity=0.9)
+    small: Any = gs.prune(nn.Linear(20, 10).to(dtype), sparsity=0.9)
 
     assert small.weight.dtype == dtype
     assert int(small.weight.count_nonzero()) == 20
 
 
 def test_frozen_layers_and_recurrent_ones_are_pruned_too() -> None:
-    model = nn.LSTM(5, 4).requires_grad_(False)
+    model: Any = nn.LSTM(5, 4).requires_grad_(False)
 
-    small = gs.prune(model, sparsity=0.5)
+    small: Any = gs.prune(model, sparsity=0.5)
 
     assert active(small) == [40, 32]
     assert not any(parameter.requires_grad for parameter in small.parameters())
@@ -164,29 +170,31 @@ def test_frozen_layers_and_recurrent_ones_are_pruned_too() -> None:
 
 def test_a_truly_sparse_model_becomes_sparser() -> None:
     generator = torch.Generator().manual_seed(0)
-    model = gs.models.mlp([20, 30, 4], sparsity=0.5, generator=generator)
+    model: Any = gs.models.mlp([20, 30, 4], sparsity=0.5, generator=generator)
 
-    small = gs.prune(model, sparsity=0.9, budget=budgets.er)
+    small: Any = gs.prune(model, sparsity=0.9, budget=budgets.er)
 
     assert isinstance(small[0], gs.nn.SparseLinear)
     assert small[0].num_active + int(small[2].weight.count_nonzero()) == 72
 
 
 def test_a_model_pruned_twice_ends_at_the_higher_sparsity() -> None:
-    once = gs.prune(network(), sparsity=0.5)
+    once: Any = gs.prune(network(), sparsity=0.5)
 
-    twice = gs.prune(once, sparsity=0.75)
+    twice: Any = gs.prune(once, sparsity=0.75)
 
     assert active(twice) == [18, 512, 16]
-    assert all(torch.equal(b != 0, (b != 0) & (a != 0)) for a, b in zip(once.parameters(), twice.parameters(), strict=True))
+    assert all(
+        torch.equal(b != 0, (b != 0) & (a != 0)) for a, b in zip(once.parameters(), twice.parameters(), strict=True)
+    )
 
 
 def test_statistics_of_batch_normalisation_are_taken_anew_where_there_is_data() -> None:
     model = network().eval()
 
-    with_data = gs.prune(model, sparsity=0.5, data=samples())
-    without = gs.prune(model, sparsity=0.5)
-    kept = gs.prune(model, sparsity=0.5, data=samples(), reestimate=False)
+    with_data: Any = gs.prune(model, sparsity=0.5, data=samples())
+    without: Any = gs.prune(model, sparsity=0.5)
+    kept: Any = gs.prune(model, sparsity=0.5, data=samples(), reestimate=False)
 
     assert not torch.equal(with_data[1].running_mean, model[1].running_mean)
     assert torch.equal(without[1].running_mean, model[1].running_mean)
@@ -194,7 +202,7 @@ def test_statistics_of_batch_normalisation_are_taken_anew_where_there_is_data() 
     assert not with_data.training
 
 
-def nan_in(model: nn.Sequential) -> nn.Sequential:
+def nan_in(model: Any) -> Any:
     model[4].weight.data[0, 0] = float("nan")
     return model
 

@@ -1,3 +1,5 @@
+from typing import Any, cast
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,17 +20,18 @@ class Mixed(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         found: Tensor = self.act(self.norm(self.conv(inputs)))
         found = F.relu(self.hidden(found.flatten(1)))
-        return self.head(found)
+        outputs: Tensor = self.head(found)
+        return outputs
 
 
 @pytest.fixture
 def model() -> Mixed:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        mixed = Mixed().double()
+        mixed: Any = Mixed().double()
         mixed.norm.running_mean.normal_()
         mixed.norm.running_var.uniform_(0.5, 2.0)
-    return mixed
+    return cast(Mixed, mixed)
 
 
 @pytest.fixture

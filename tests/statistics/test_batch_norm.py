@@ -1,3 +1,5 @@
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -5,7 +7,7 @@ from gossamer import statistics
 
 
 def test_statistics_become_plain_averages_over_the_batches() -> None:
-    norm = nn.BatchNorm1d(1, momentum=0.3)
+    norm: Any = nn.BatchNorm1d(1, momentum=0.3)
     norm.running_mean.fill_(50.0)
 
     statistics.reestimate_(norm, [torch.tensor([[0.0], [2.0]]), torch.tensor([[4.0], [8.0]])])
@@ -18,7 +20,7 @@ def test_statistics_become_plain_averages_over_the_batches() -> None:
 
 
 def test_nothing_else_changes_not_even_dropout_is_on() -> None:
-    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.9), nn.BatchNorm1d(2)).eval()
+    model: Any = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.9), nn.BatchNorm1d(2)).eval()
     data = [torch.randn(8, 2, generator=torch.Generator().manual_seed(0))]
     weight = model[0].weight.detach().clone()
 

@@ -1,5 +1,6 @@
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from gossamer.statistics import Flow
 
 
-def chain(sizes: list[int], seed: int = 0) -> nn.Sequential:
+def chain(sizes: list[int], seed: int = 0) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         layers: list[nn.Module] = []
@@ -32,7 +33,7 @@ def scores(model: nn.Module, example: Tensor) -> tuple[float, dict[str, Tensor]]
 
 
 def test_the_flow_of_two_layers_by_hand() -> None:
-    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    model: Any = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
     model[0].weight.data.copy_(torch.tensor([[1.0, -2.0], [0.0, 3.0]]))
     model[1].weight.data.copy_(torch.tensor([[-4.0, 5.0]]))
 
@@ -74,7 +75,7 @@ def test_convolutions_and_pooling_conserve_the_flow_too() -> None:
 
 
 def test_a_deep_network_that_passes_the_largest_float32_is_measured() -> None:
-    model = nn.Sequential(*(nn.Linear(10, 10) for _ in range(40)))
+    model: Any = nn.Sequential(*(nn.Linear(10, 10) for _ in range(40)))
     for layer in model:
         layer.weight.data.fill_(10.0)
 

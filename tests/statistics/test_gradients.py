@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -147,7 +148,7 @@ def test_a_loss_that_is_of_no_use_is_named(
 
 
 def test_a_weight_that_the_forward_pass_ignores_is_named(data: Data) -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(72, 3)).double()
+    model: Any = nn.Sequential(nn.Flatten(), nn.Linear(72, 3)).double()
     model.add_module("spare", nn.Identity())
     model.spare.unused = nn.Linear(2, 2)
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ Data = list[tuple[Tensor, Tensor]]
         (nn.Linear(6, 5), (2, 3, 6)),
     ],
 )
-def test_a_layer_is_its_weight_times_unfolded_inputs(layer: nn.Conv2d, shape: tuple[int, ...]) -> None:
+def test_a_layer_is_its_weight_times_unfolded_inputs(layer: Any, shape: tuple[int, ...]) -> None:
     layer = layer.double()
     inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     rows = unfolded(layer, inputs)
@@ -39,8 +41,8 @@ def test_moments_are_sums_over_samples_and_positions(model: Mixed, data: Data) -
     inputs = torch.cat([inputs for inputs, _ in data])
     rows = model.act(model.norm(model.conv(inputs))).flatten(1).detach()
 
-    assert found["hidden"].count == 11
-    assert found["conv"].count == 11 * 9
+    assert found["hidden"].num_rows == 11
+    assert found["conv"].num_rows == 11 * 9
     assert found["hidden"].gram is not None
     assert torch.allclose(found["hidden"].gram, rows.T @ rows, rtol=1e-12)
     assert torch.allclose(found["hidden"].square, rows.square().sum(0), rtol=1e-12)
@@ -55,7 +57,7 @@ def test_a_module_that_is_called_twice_sees_both_inputs() -> None:
     )
 
     assert found["0"].square.tolist() == [1.0 + 4.0, 9.0 + 36.0]
-    assert found["0"].count == 2
+    assert found["0"].num_rows == 2
 
 
 def test_half_precision_inputs_do_not_overflow() -> None:

@@ -21,7 +21,7 @@ from gossamer.counts import check_positive, sparsity_of
 from gossamer.nn import SparseLinear, to_sparse
 from gossamer.weights import numel, prunable
 
-_BUDGETS = {
+_BUDGETS: dict[str, budgets.Budget] = {
     "uniform": budgets.uniform,
     "uniform_plus": budgets.uniform_plus,
     "global": budgets.global_,
@@ -58,7 +58,9 @@ def prune(
     seed: o.Seed = 0,
     out: Annotated[Path | None, typer.Option(help="file to write; default: beside the checkpoint")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace that file")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan, layer by layer, and write nothing")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show the plan, layer by layer, and write nothing")
+    ] = False,
     threads: o.Threads = 0,
     as_json: o.Json = False,
 ) -> None:
@@ -152,11 +154,9 @@ def _sparse_bytes(weight: torch.Tensor) -> int:
     return int(weight.count_nonzero()) * (weight.element_size() + 4) + 4 * (sum(weight.shape) + 2)
 
 
-def _fields(
-    trained: nn.Module, small: nn.Module, stored: nn.Module, dataset: data.Dataset | None
-) -> dict[str, Any]:
+def _fields(trained: nn.Module, small: nn.Module, stored: nn.Module, dataset: data.Dataset | None) -> dict[str, Any]:
     sparse = {f"{name}.weight".lstrip(".") for name, layer in stored.named_modules() if isinstance(layer, SparseLinear)}
-    layers = []
+    layers: list[dict[str, Any]] = []
     for weight in prunable(small, embeddings=True, frozen=True):
         active = int(weight.values().count_nonzero())
         layers.append(

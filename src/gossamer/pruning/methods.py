@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,7 @@ class PruningMethod:
     paper: str
     rule: Callable[..., Any]
     budget: budgets.Budget = budgets.uniform
-    pattern: patterns.Pattern = patterns.unstructured()
+    pattern: patterns.Pattern = field(default_factory=patterns.unstructured)
     rounds: int = 1
 
 

@@ -136,7 +136,7 @@ class Supply:
         }
         if gram:
             found["input_gram"] = {
-                weight: part.gram / part.count for weight, part in moments.items() if part.gram is not None
+                weight: part.gram / part.num_rows for weight, part in moments.items() if part.gram is not None
             }
         return found
 

@@ -18,12 +18,12 @@ class Moments(NamedTuple):
     """Sums over all samples and positions.
 
     Attributes:
-        count: rows summed over.
+        num_rows: rows summed over.
         square: sum of squares of each input, shape [in], float64.
         gram: sum of x x^T, shape [in, in], float64; None where it was not asked for.
     """
 
-    count: int
+    num_rows: int
     square: Tensor
     gram: Tensor | None
 
@@ -102,7 +102,7 @@ def _recorder(name: str, found: dict[str, Moments], gram: bool) -> Callable[[nn.
         if before is not None:
             square += before.square
             outer = None if outer is None or before.gram is None else outer + before.gram
-        found[name] = Moments(len(rows) + (before.count if before else 0), square, outer)
+        found[name] = Moments(len(rows) + (before.num_rows if before else 0), square, outer)
 
     return record
 

@@ -62,8 +62,8 @@ def prunable(
                 found.append(_view(name, module, parameter))
     if not found:
         raise ValueError(
-            f"{type(model).__name__} has no trainable weight that can be sparse (of Linear, Conv, RNN and the like) and "
-            f"matches {', '.join(include)}; check include and exclude, and requires_grad"
+            f"{type(model).__name__} has no trainable weight that can be sparse (of Linear, Conv, RNN and the like) "
+            f"and matches {', '.join(include)}; check include and exclude, and requires_grad"
         )
     return found
 
