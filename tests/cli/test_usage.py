@@ -59,9 +59,10 @@ def test_methods_in_a_narrow_terminal_cut_no_paper(monkeypatch: pytest.MonkeyPat
 
 
 def test_methods_as_json_are_json_alone() -> None:
-    rows = json.loads(good("methods", "--json").out)
+    found = json.loads(good("methods", "--json").out)
 
-    assert (rows[3]["name"], rows[3]["truly_sparse"]) == ("rigl", True)
+    assert (found["training"][3]["name"], found["training"][3]["truly_sparse"]) == ("rigl", True)
+    assert found["pruning"][0]["name"] == "magnitude"
 
 
 def test_a_mistake_shows_its_traceback_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:

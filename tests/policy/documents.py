@@ -9,6 +9,7 @@ from typing import Any
 from typer.main import get_group
 
 from gossamer.cli import app
+from gossamer.pruning import find_pruning_method
 from gossamer.training import find_method
 
 from .source import blocks
@@ -62,8 +63,9 @@ def check_command(words: list[str]) -> None:
     if command is None:
         raise ValueError(f"no such subcommand: {name}")
     context = command.make_context(name, arguments)
-    for method in str(context.params.get("method") or context.params.get("methods") or "set").split(","):
-        find_method(method.strip())
+    given = context.params.get("method") or context.params.get("methods")
+    for method in str(given).split(",") if given else []:
+        find_pruning_method(method.strip()) if name == "prune" else find_method(method.strip())
 
 
 def broken_links(path: Path) -> list[str]:

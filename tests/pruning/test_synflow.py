@@ -13,7 +13,7 @@ from gossamer import budgets, criteria
 
 def six_layers() -> nn.Sequential:
     sizes = [784, 100, 100, 100, 100, 100, 10]
-    model: Any = gs.models.mlp(sizes, generator=torch.Generator().manual_seed(0))
+    model = gs.models.mlp(sizes, generator=torch.Generator().manual_seed(0))
     for layer in model:
         if isinstance(layer, nn.Linear):
             # Biases as torch draws them: what the authors' code cannot cope with.
