@@ -35,7 +35,7 @@ def keep_largest(scores: Tensor, count: int, *, competes: Tensor | None = None) 
     ranked = flat if places is None else flat[places]
     if not 0 <= count <= ranked.numel():
         raise ValueError(f"cannot keep {count} of {ranked.numel()} competing entries; ask for fewer")
-    if ranked.is_floating_point() and bool(ranked.isnan().any()):
+    if ranking.has_nan(ranked):
         raise ValueError(f"{int(ranked.isnan().sum())} scores are NaN; scores must be numbers, check data and loss")
     chosen = _marked(ranked, count)
     if places is not None:
@@ -68,7 +68,7 @@ def _marked(scores: Tensor, count: int) -> Tensor:
     """Mark exactly `count`: every entry above the threshold, then the first ones that equal it."""
     if count == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
-    threshold = ranking.kth_largest(scores, count)
+    threshold = ranking.kth_largest([scores], count)
     marked = scores >= threshold
     surplus = int(marked.count_nonzero()) - count
     if surplus:

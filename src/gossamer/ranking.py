@@ -1,6 +1,7 @@
-"""The exact count-th largest of a long vector, by two bounds that a sample gives and one pass between them."""
+"""The exact count-th largest of many numbers, by two bounds that a sample gives and one pass between them."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -8,62 +9,86 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+Array = NDArray[np.floating]
 _SAMPLE = 20_000
 
 
-def kth_largest(scores: Tensor, count: int) -> Tensor:
-    """Return the value of the `count` largest scores that is the smallest.
+def kth_largest(parts: Sequence[Tensor], count: int) -> Tensor:
+    """Return the smallest of the `count` largest numbers of several tensors together.
 
     Args:
-        scores: shape [n], no NaN.
-        count: 1 <= count <= n.
+        parts: of any shapes and one dtype, no NaN.
+        count: from 1 to the number of entries of all of them.
 
     Returns:
-        Shape [], dtype of the scores.
+        Shape [], dtype of the parts.
 
-    Cost: O(n); for a long vector on the CPU one pass over it, several times faster than `kthvalue`.
+    Cost: O(n); for many floats on the CPU one pass over them without a copy, several times faster than `kthvalue`.
 
     Example:
-        >>> kth_largest(torch.tensor([5.0, 1.0, 5.0, 4.0]), 3)
+        >>> kth_largest([torch.tensor([5.0, 1.0]), torch.tensor([[5.0, 4.0]])], 3)
         tensor(4.)
     """
-    if scores.numel() >= 10 * _SAMPLE and scores.device.type == "cpu" and scores.is_floating_point():
-        found = _by_sample(_as_array(scores), count)
+    many = sum(part.numel() for part in parts) >= 10 * _SAMPLE
+    if many and all(part.device.type == "cpu" and part.is_floating_point() for part in parts):
+        found = _by_sample([_as_array(part) for part in parts if part.numel()], count)
         if found is not None:
-            return torch.tensor(found, dtype=scores.dtype)
-    return scores.kthvalue(scores.numel() - count + 1).values
+            return torch.tensor(found, dtype=parts[0].dtype)
+    flat = torch.cat([part.flatten() for part in parts]) if len(parts) > 1 else parts[0].flatten()
+    return flat.kthvalue(flat.numel() - count + 1).values
 
 
-def _as_array(scores: Tensor) -> NDArray[np.floating]:
+def has_nan(numbers: Tensor) -> bool:
+    """Return whether any entry is NaN, in one pass without a copy.
+
+    Example:
+        >>> has_nan(torch.tensor([1.0, float("nan")])), has_nan(torch.tensor([]))
+        (True, False)
+    """
+    # The least number of a tensor with a NaN is NaN.
+    return bool(numbers.numel() and numbers.is_floating_point() and numbers.detach().amin().isnan())
+
+
+def _as_array(part: Tensor) -> Array:
     # Numpy has no bfloat16, and float32 holds every half precision number.
-    wide = scores if scores.dtype == torch.float64 else scores.float()
-    array: NDArray[np.floating] = wide.numpy()
+    wide = part.detach() if part.dtype == torch.float64 else part.detach().float()
+    array: Array = wide.reshape(-1).numpy()
     return array
 
 
-def _by_sample(scores: NDArray[np.floating], count: int) -> float | None:
+def _by_sample(parts: list[Array], count: int) -> float | None:
     """The value, or None where the sample misleads."""
-    sample = -np.sort(-scores[:: scores.size // _SAMPLE])
-    rank = count / scores.size * sample.size
+    total = sum(part.size for part in parts)
+    # Places at random: a stride would meet the same place of every kernel, or the same column. Only time depends on them.
+    places = np.random.default_rng(0)
+    shares = [-(-part.size * _SAMPLE // total) for part in parts]
+    drawn = [part[places.integers(part.size, size=share)] for part, share in zip(parts, shares, strict=True)]
+    sample = -np.sort(-np.concatenate(drawn))
+    rank = count / total * sample.size
     # Four deviations of the rank: nearly always enough, and if not, only time is lost.
-    margin = 2 * math.sqrt(sample.size) + 2
+    margin = 2 * math.sqrt(sample.size) + len(parts) + 2
     upper = sample[max(0, math.floor(rank - margin))]
     lower = sample[min(sample.size - 1, math.ceil(rank + margin))]
-    between = np.empty(min(scores.size // 8, 16 * _SAMPLE + scores.size // 10), dtype=scores.dtype)
-    num_above, num_between = _split(scores, lower, upper, between)
-    if num_between < 0 or not num_above < count <= num_above + num_between:
+    between = np.empty(total // 10 + 16, dtype=sample.dtype)
+    num_above, num_between = 0, 0
+    for part in parts:
+        above, found = _split(part, lower, upper, between[num_between:])
+        if found < 0:
+            return None
+        num_above, num_between = num_above + above, num_between + found
+    if not num_above < count <= num_above + num_between:
         return None
     place = num_between - (count - num_above)
     return float(np.partition(between[:num_between], place)[place])
 
 
 @njit(cache=True, nogil=True)
-def _split(scores: NDArray[np.floating], lower: float, upper: float, between: NDArray[np.floating]) -> tuple[int, int]:
+def _split(part: Array, lower: float, upper: float, between: Array) -> tuple[int, int]:
     """Count what lies above both bounds and collect what lies between; -1 where that is more than there is room for."""
     num_above = 0
     num_between = 0
-    for i in range(scores.size):
-        value = scores[i]
+    for i in range(part.size):
+        value = part[i]
         if value > upper:
             num_above += 1
         elif value >= lower:

@@ -36,4 +36,4 @@ def synflow(weight: Tensor, flow_grad: Tensor) -> Tensor:
         flow. NeurIPS 2020, arXiv:2006.05467.
     """
     check_same_shape(weight, flow_grad, name="flow_grad")
-    return (wide(weight) * wide(flow_grad)).abs()
+    return (wide(weight) * wide(flow_grad)).abs_()

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer import patterns
+from gossamer import patterns, ranking
 from gossamer.pruning.supply import name_of
 from gossamer.weights import MaskedWeight, Weight
 
@@ -33,7 +33,7 @@ def as_scores(found: Any, weight: Weight, *, rule: Callable[..., Any], pattern: 
             f"{name_of(rule)} returned scores of shape {tuple(found.shape)} for {weight.name}, whose shape is "
             f"{tuple(shape)}; return one score for each entry, or one for each output"
         )
-    if bool(found.isnan().any()):
+    if ranking.has_nan(found):
         raise ValueError(
             f"{name_of(rule)} gave {int(found.isnan().sum())} scores of {weight.name} that are NaN; check the data, "
             "the loss and the weights"
@@ -52,7 +52,7 @@ def below_all(scores: Tensor, weight: Weight) -> Tensor:
     """Give what is absent already scores below those of all active entries."""
     if not isinstance(weight, MaskedWeight) or weight.num_active == weight.mask.numel() or not weight.num_active:
         return scores
-    lowest = scores[weight.mask].min()
+    lowest = scores.amin()
     return torch.where(weight.mask, scores, lowest - lowest.abs().clamp(min=1.0))
 
 

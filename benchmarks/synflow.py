@@ -1,0 +1,150 @@
+"""Pruning before training: where whole layers are lost, and what SynFlow's hundred rounds cost.
+
+    python benchmarks/synflow.py                              # the six-layer network and ResNet-20, then VGG-16
+    python benchmarks/synflow.py --networks vgg16 --cost      # only what 100 rounds cost, beside one pass
+
+As in the authors' experiment: seed 0, inputs from N(0, 1), 100 of them with labels drawn at random, one batch, evaluation
+mode, all weights of the network compete. Shown for each criterion and compression 10^x are the number of empty layers,
+the weights on a path from input to output, and the weights kept. A layer that is not empty can still be dead.
+"""
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from gossamer import budgets, criteria, models, prune
+from gossamer.statistics import Flow
+from gossamer.training.machine import describe_machine
+
+CRITERIA: dict[str, tuple[Callable[..., Tensor], int]] = {
+    "SynFlow": (criteria.synflow, 100),
+    "SNIP": (criteria.snip, 1),
+    "GraSP": (criteria.grasp, 1),
+    "magnitude": (criteria.magnitude, 1),
+    "random": (criteria.random, 1),
+}
+
+
+def seeded() -> torch.Generator:
+    """Return a generator with seed 0."""
+    return torch.Generator().manual_seed(0)
+
+
+def network(name: str) -> tuple[nn.Module, tuple[int, ...]]:
+    """Return a fresh network and the shape of its inputs."""
+    if name == "fc":
+        return models.mlp([784, 100, 100, 100, 100, 100, 10], generator=seeded()), (784,)
+    if name == "resnet20":
+        return models.resnet(20, num_classes=10, generator=seeded()), (3, 32, 32)
+    return models.vgg(16, num_classes=10, generator=seeded()), (3, 32, 32)
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of linear layers and convolutions by name."""
+    return {name: weight for name, weight in model.named_parameters() if weight.dim() > 1}
+
+
+def on_a_path(model: nn.Module, example: Tensor) -> int:
+    """Count the weights through which something flows."""
+    weights = {name: weight.detach() for name, weight in weights_of(model).items()}
+    try:
+        _, gradients = Flow(model, weights_of(model), example=example).measure(weights)
+    except ValueError:
+        return 0
+    return sum(int(((gradients[name] > 0) & (weight != 0)).sum()) for name, weight in weights.items())
+
+
+def cut(model: nn.Module, label: str, power: float, batch: tuple[Tensor, Tensor]) -> nn.Module:
+    """Prune to one weight in 10^power."""
+    criterion, rounds = CRITERIA[label]
+    return prune(
+        model,
+        sparsity=1 - 10**-power,
+        criterion=criterion,
+        budget=budgets.global_,
+        rounds=rounds,
+        data=[batch],
+        loss_fn=cross_entropy,
+        generator=seeded(),
+        reestimate=False,
+    )
+
+
+def show_collapse(name: str, powers: list[float]) -> None:
+    """Print what each criterion leaves of one network."""
+    model, shape = network(name)
+    generator = seeded()
+    batch = torch.randn(100, *shape, generator=generator), torch.randint(10, (100,), generator=generator)
+    table = Table(title=f"{name}: empty layers / weights on a path / weights kept", title_justify="left")
+    table.add_column("criterion")
+    for power in powers:
+        table.add_column(f"10^{power:g}", justify="right")
+    for label in CRITERIA:
+        cells = []
+        for power in powers:
+            try:
+                small = cut(model, label, power, batch)
+            except ValueError as error:
+                cells.append(f"stopped: {error}"[:40])
+                continue
+            kept = [int(weight.count_nonzero()) for weight in weights_of(small).values()]
+            cells.append(f"{kept.count(0)} / {on_a_path(small, batch[0])} / {sum(kept)}")
+        table.add_row(label, *cells)
+    Console(width=140).print(table)
+
+
+def show_cost() -> None:
+    """Print the processor seconds of 100 rounds on VGG-16 beside one pass forward and backward in float64."""
+    model, shape = network("vgg16")
+    example = torch.zeros(1, *shape)
+    twin = models.vgg(16, num_classes=10, generator=seeded()).double().eval()
+    ones = torch.ones(1, *shape, dtype=torch.float64)
+    passes = []
+    for _ in range(10):
+        start = cpu_seconds()
+        torch.autograd.grad(twin(ones).sum(), list(twin.parameters()))
+        passes.append(cpu_seconds() - start)
+    one = sorted(passes)[len(passes) // 2]
+    for power in (1, 2, 3):
+        start, wall = cpu_seconds(), time.perf_counter()
+        cut(model, "SynFlow", power, (example, torch.zeros(1, dtype=torch.long)))
+        spent = cpu_seconds() - start
+        print(
+            f"VGG-16, 100 rounds to 10^{power}: {spent:.1f} processor seconds ({time.perf_counter() - wall:.1f} s), "
+            f"{spent / 100 / one:.2f} float64 passes a round; one pass forward and backward: {1000 * one:.0f} ms"
+        )
+
+
+def cpu_seconds() -> float:
+    """Return the processor time that this process has used, over all threads."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def main() -> None:
+    """Read the options and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", default="fc,resnet20,vgg16")
+    parser.add_argument("--powers", default="1,2,3,4")
+    parser.add_argument("--cost", action="store_true", help="only the cost on VGG-16")
+    parser.add_argument("--threads", type=int, default=0)
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    print(describe_machine())
+    if not options.cost:
+        for name in options.networks.split(","):
+            show_collapse(name, [float(power) for power in options.powers.split(",")])
+    if "vgg16" in options.networks:
+        show_cost()
+
+
+if __name__ == "__main__":
+    main()
