@@ -17,14 +17,15 @@ def hold(model: nn.Module, optimizer: Optimizer) -> Sparsifier:
         optimizer: holds the model's parameters.
 
     Raises:
-        ValueError: nothing is sparse in the model, or an unfit optimizer.
+        ValueError: nothing is sparse in the model, a pruned embedding has sparse gradients, or an unfit optimizer.
 
     Source:
         Han, Pool, Tran, Dally. Learning both weights and connections for efficient neural networks. NIPS 2015,
         arXiv:1506.02626.
     """
-    padding = _zero_by_padding(model)
-    weights = [weight for weight in prunable(model, embeddings=True) if id(weight.parameter) not in padding]
+    weights = prunable(model)
+    known, pruned = {id(weight.parameter) for weight in weights}, _pruned_tables(model)
+    weights += [one for one in prunable(model, embeddings=True) if id(one.parameter) in pruned - known]
     masks = {weight.name: weight.parameter.detach() != 0 for weight in weights if isinstance(weight, MaskedWeight)}
     some_zero = any(not bool(mask.all()) for mask in masks.values())
     if not some_zero and not any(isinstance(weight, SparseWeight) for weight in weights):
@@ -38,14 +39,17 @@ def hold(model: nn.Module, optimizer: Optimizer) -> Sparsifier:
     return sparsifier
 
 
-def _zero_by_padding(model: nn.Module) -> set[int]:
-    """The tables without a zero but those of their padding, which nobody pruned."""
+def _pruned_tables(model: nn.Module) -> set[int]:
+    """The tables of embeddings that have a zero; padding is zero without that anybody pruned it."""
     found = set()
-    for module in model.modules():
-        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
-            zero = module.weight.detach() == 0
-            if module.padding_idx is not None:
-                zero[module.padding_idx] = False
-            if not bool(zero.any()):
-                found.add(id(module.weight))
+    for path, module in model.named_modules():
+        if not isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+            continue
+        zero = module.weight.detach() == 0
+        if module.padding_idx is not None:
+            zero[module.padding_idx] = False
+        if bool(zero.any()) and module.weight.requires_grad:
+            if module.sparse:
+                raise ValueError(f"{path} has sparse gradients, which cannot be masked; make it with sparse=False")
+            found.add(id(module.weight))
     return found
