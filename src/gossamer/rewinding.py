@@ -10,7 +10,7 @@ from gossamer import masks, sampling, topology
 from gossamer.growth import fan_in_uniform
 from gossamer.nn import SparseLinear
 from gossamer.schedules import Schedule
-from gossamer.weights import own_weights
+from gossamer.weights.prunable import own_weights
 
 Masks = Mapping[str, Tensor]
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, SparseLinear)

@@ -1,8 +1,8 @@
 """One view of a prunable weight, masked or truly sparse: its active values, and how they and their state move."""
 
 from gossamer.weights.masked import MaskedWeight
-from gossamer.weights.prunable import is_held, own_weights, prunable
+from gossamer.weights.prunable import is_held, prunable
 from gossamer.weights.sparse import SparseWeight
 from gossamer.weights.view import Weight, num_open, numel
 
-__all__ = ["MaskedWeight", "SparseWeight", "Weight", "is_held", "num_open", "numel", "own_weights", "prunable"]
+__all__ = ["MaskedWeight", "SparseWeight", "Weight", "is_held", "num_open", "numel", "prunable"]
