@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from gossamer import recipes, schedules, to_dense, to_sparse
+from gossamer import prune, recipes, schedules, to_dense, to_sparse
 from gossamer.models import mlp
 from gossamer.nn import SparseLinear
 from gossamer.rewinding import reinitialize_, rewind_, rewound_schedule, shuffle_masks_, snapshot
@@ -273,3 +273,132 @@ def test_it_drives_the_learning_rate_of_torch() -> None:
 def test_more_steps_than_there_were_cannot_be_replayed(num_steps: int) -> None:
     with pytest.raises(ValueError, match=rf"num_steps must lie in \[1, stop_step\], got {num_steps} of 10"):
         rewound_schedule(schedules.constant(1.0), stop_step=10, num_steps=num_steps)
+
+
+class Reader(nn.Module):
+    """A table, a recurrent layer and attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(9, 4, padding_idx=0)
+        self.recurrent = nn.GRU(4, 4)
+        self.attention = nn.MultiheadAttention(4, 2)
+
+
+def zeros_of(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value == 0 for name, value in model.named_parameters() if value.dim() > 1}
+
+
+def assert_refused(model: nn.Module, act: Any, text: str) -> None:
+    """Check the error, and that it left the model as it was."""
+    before = snapshot(model)
+    with pytest.raises(ValueError, match=text):
+        act()
+
+    assert list(before) == list(model.state_dict())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_zeros_of_tables_recurrent_layers_and_attention_stay() -> None:
+    first = Reader()
+    earlier, model = snapshot(first), prune(first, sparsity=0.5)
+    zeros = zeros_of(model)
+    rewind_(model, earlier)
+    assert all(torch.equal(zero, zeros[name]) for name, zero in zeros_of(model).items())
+    reinitialize_(model, generator=seeded())
+    assert all(torch.equal(zero, zeros[name]) for name, zero in zeros_of(model).items())
+    weight = model.get_parameter("recurrent.weight_ih_l0")
+
+    assert int(zeros["table.weight"].sum()) > 4
+    assert torch.equal(model.get_parameter("table.weight") != 0, ~zeros["table.weight"])
+    assert not (weight == earlier["recurrent.weight_ih_l0"])[weight != 0].any()
+    assert not model.get_parameter("recurrent.bias_ih_l0").any()
+
+
+def test_tables_are_not_shuffled_and_recurrent_layers_are() -> None:
+    first = Reader()
+    earlier, model = snapshot(first), prune(first, sparsity=0.5)
+    zeros = zeros_of(model)
+    shuffle_masks_(model, generator=seeded(), earlier=earlier)
+    now = zeros_of(model)
+
+    assert torch.equal(now["table.weight"], zeros["table.weight"])
+    assert not torch.equal(now["recurrent.weight_ih_l0"], zeros["recurrent.weight_ih_l0"])
+    assert int(now["recurrent.weight_ih_l0"].sum()) == int(zeros["recurrent.weight_ih_l0"].sum())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int32, torch.uint8])
+def test_masks_are_bool(dtype: torch.dtype) -> None:
+    model = dense()
+    earlier, survivors = snapshot(model), {"3.weight": torch.ones(2, 3, dtype=dtype)}
+    text = "the mask of 3.weight has dtype .*; a mask is bool, True = survives"
+
+    assert_refused(model, lambda: rewind_(model, earlier, survivors=survivors), text)
+    assert_refused(model, lambda: reinitialize_(model, generator=seeded(), survivors=survivors), text)
+
+
+def test_a_snapshot_with_more_than_the_model_has_is_of_another_one() -> None:
+    deeper, model = nn.Sequential(*dense(), nn.Linear(2, 2)), dense()
+
+    assert_refused(
+        model, lambda: rewind_(model, snapshot(deeper)), "the snapshot has 4.weight, 4.bias, the model has not"
+    )
+
+
+def test_a_snapshot_with_nan_is_refused_and_nan_of_now_goes_away() -> None:
+    model = dense()
+    earlier, bad = snapshot(model), snapshot(model)
+    bad["3.weight"][0, 0] = torch.nan
+
+    assert_refused(model, lambda: rewind_(model, bad), "3.weight is NaN in the snapshot; take it before")
+    model.get_parameter("3.weight").data[0, 0] = torch.nan
+    assert torch.equal(rewound(model, earlier)["3.weight"], earlier["3.weight"])
+
+
+def test_two_values_for_one_shared_weight_are_refused() -> None:
+    untied, tied = (nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)) for _ in range(2))
+    tied[1].weight = tied.get_parameter("0.weight")
+
+    assert_refused(
+        tied, lambda: rewind_(tied, snapshot(untied)), "0.weight and 1.weight are one in the model, and differ"
+    )
+
+
+def test_a_mask_may_stand_under_any_name_of_a_shared_weight() -> None:
+    tied = nn.Sequential(nn.Linear(4, 3), nn.Linear(4, 3))
+    tied[1].weight = tied.get_parameter("0.weight")
+    earlier = snapshot(tied)
+
+    assert torch.equal(rewound(tied, earlier, survivors={"1.weight": HALF})["0.weight"] != 0, HALF)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_layers_without_weights_do_not_disturb_each_other() -> None:
+    model = nn.Sequential(nn.Linear(4, 0), nn.Linear(0, 4))
+    earlier = snapshot(model)
+    model.get_parameter("1.bias").data.add_(1.0)
+
+    assert torch.equal(rewound(model, earlier)["1.bias"], earlier["1.bias"])
+
+
+def test_a_weight_that_is_whole_may_have_been_zero_when_masks_are_shuffled() -> None:
+    first = dense()
+    first.get_parameter("3.weight").data.zero_()
+    earlier, model = snapshot(first), trained_and_pruned(first)
+    shuffle_masks_(model, generator=seeded(), earlier=earlier)
+
+    assert int((model.get_parameter("0.weight") != 0).sum()) == int(HALF.sum())
+    assert not model.get_parameter("3.weight").any()
+
+
+def test_a_snapshot_that_does_not_fit_moves_no_truly_sparse_mask() -> None:
+    first = dense()
+    lacking, bad = snapshot(first), snapshot(first)
+    del lacking["3.bias"]
+    bad["0.weight"][~HALF] = torch.nan
+    sparse = to_sparse(trained_and_pruned(first))
+
+    for earlier, text in ((lacking, "the snapshot has no 3.bias"), (bad, "no value for some places of 0.weight")):
+        assert_refused(
+            sparse, lambda earlier=earlier: shuffle_masks_(sparse, generator=seeded(), earlier=earlier), text
+        )

@@ -72,3 +72,19 @@ def test_misuse_is_an_error() -> None:
     early_bird.update(mask_of(4))
     with pytest.raises(ValueError, match=r"the state holds 2 masks, num_masks is 1"):
         EarlyBird(num_masks=1).load_state_dict(early_bird.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("seen", "text"),
+    [
+        ([{"a": torch.ones(3)}], "a has dtype torch.float32; a mask is bool"),
+        ([mask_of(1), {"z": torch.ones(3, dtype=torch.bool)}], "give the same weights each time"),
+    ],
+)
+def test_a_state_of_other_things_than_masks_of_one_model_is_refused(seen: list[dict[str, Tensor]], text: str) -> None:
+    early_bird = EarlyBird(num_masks=2)
+    early_bird.update(mask_of(4))
+
+    with pytest.raises(ValueError, match=text):
+        early_bird.load_state_dict({"seen": seen})
+    assert len(early_bird.state_dict()["seen"]) == 1

@@ -52,3 +52,34 @@ def test_a_model_without_a_zero_is_refused() -> None:
 def pruned_after(model: nn.Sequential) -> nn.Sequential:
     model.get_parameter("2.weight").data[0, 0] = 0.0
     return model
+
+
+def reader(*, sparse: bool = False) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Embedding(5, 4, padding_idx=0, sparse=sparse), nn.Linear(4, 2))
+
+
+def test_pruned_tables_are_held_and_padding_is_not_a_pruned_weight() -> None:
+    model = reader()
+    with pytest.raises(ValueError, match="no weight of Sequential is zero, so there is nothing to hold"):
+        recipes.hold(model, SGD(model.parameters(), lr=0.1))
+    model.get_parameter("0.weight").data[2:, 1] = 0.0
+    optimizer = SGD(model.parameters(), lr=0.1)
+    sparsifier = recipes.hold(model, optimizer)
+    before = model.get_parameter("0.weight").detach().clone()
+    model(torch.arange(5)).pow(2).mean().backward()
+    optimizer.step()
+    sparsifier.step()
+    after = model.get_parameter("0.weight").detach()
+
+    assert [weight.name for weight in sparsifier.weights] == ["1.weight", "0.weight"]
+    assert torch.equal(after == 0, before == 0)
+    assert not (after == before)[before != 0].any()
+
+
+def test_a_pruned_table_with_sparse_gradients_is_refused() -> None:
+    model = reader(sparse=True)
+    model.get_parameter("0.weight").data[2:, 1] = 0.0
+
+    with pytest.raises(ValueError, match="0 has sparse gradients, which cannot be masked; make it with sparse=False"):
+        recipes.hold(model, SGD(model.parameters(), lr=0.1))

@@ -213,3 +213,33 @@ def test_settings_out_of_range_are_refused() -> None:
     for probability in (0.0, 1.0):
         with pytest.raises(ValueError, match=r"first_probability must lie between 0 and 1"):
             supermask_(model, generator=seeded(), first_probability=probability)
+
+
+@every_method
+def test_nan_scores_cannot_be_finished(name: str) -> None:
+    model = mlp([10, 8, 4], generator=seeded())
+    METHODS[name](model)
+    [parameter.data.fill_(torch.nan) for key, parameter in model.named_parameters() if key.startswith("2.param")]
+    names = list(model.state_dict())
+
+    with pytest.raises(ValueError, match="scores of a ParametrizedLinear are NaN, so nobody knows which weights exist"):
+        finish_(model)
+    assert list(model.state_dict()) == names
+
+
+@pytest.mark.parametrize("kept", [{}, {"0.weight": 80, "2.weight": 33}, {"0.weight": -1, "2.weight": 3}], ids=str)
+def test_a_budget_that_does_not_fit_freezes_nothing(kept: dict[str, int]) -> None:
+    model = mlp([10, 8, 4], generator=seeded())
+
+    with pytest.raises(ValueError, match=r"the budget keeps .* of the .* weights of .*; it must give each a count"):
+        edge_popup_(model, sparsity=0.5, generator=seeded(), budget=lambda shapes, *, sparsity: kept)
+    assert [name for name, parameter in model.named_parameters() if parameter.requires_grad] == list(model.state_dict())
+
+
+@every_method
+def test_recurrent_layers_are_said_to_learn_no_mask(name: str) -> None:
+    model = nn.ModuleList([nn.Linear(2, 2), nn.GRU(2, 2)])
+
+    with pytest.raises(ValueError, match=r"1.weight_ih_l0 is of GRU, which cannot learn a mask; Linear and Conv can"):
+        METHODS[name](model)
+    assert all(parameter.requires_grad for parameter in model.parameters())

@@ -258,3 +258,73 @@ def test_masks_of_another_model_and_truly_sparse_models_are_refused() -> None:
 
     with pytest.raises(ValueError, match=r"0.values is truly sparse; lottery tickets are drawn from a dense model"):
         next(lottery_tickets(sparse, train, num_rounds=1))
+
+
+def test_training_that_takes_a_weight_away_is_an_error_and_a_new_parameter_is_the_one_judged() -> None:
+    def sparse(model: nn.Module, number: int) -> None:
+        if number:
+            model[0] = to_sparse(model).get_submodule("0")  # type: ignore[operator]
+
+    with pytest.raises(
+        RuntimeError, match=r"in round 1 the model has no weight 0.weight of shape \(8, 10\); train it in"
+    ):
+        list(lottery_tickets(make_model, sparse, num_rounds=1))
+
+    def replaced(model: nn.Module, number: int) -> None:
+        layer = model.get_submodule("0")
+        layer.weight = nn.Parameter(torch.arange(80.0).view(8, 10))
+
+    ticket = next(lottery_tickets(make_model, replaced, num_rounds=1))
+    assert ticket.next_masks["0.weight"].flatten().nonzero().flatten().tolist() == list(range(16, 80))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.MultiheadAttention])
+def test_recurrent_layers_and_attention_have_tickets_and_controls(kind: Any) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.layer = kind(10, 2)
+            self.output = nn.Linear(2 if kind is nn.LSTM else 10, 3)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            found = self.layer(inputs) if kind is nn.LSTM else self.layer(inputs, inputs, inputs)
+            outputs: Tensor = self.output(found[0])
+            return outputs
+
+    ticket = list(lottery_tickets(Model, train, num_rounds=1))[-1]
+    controls = [
+        control(Model, train, ticket, generator=seeded()) for control in (reinitialized_ticket, shuffled_ticket)
+    ]
+
+    for one in (ticket, *controls):
+        active = {name: int(one.model.get_parameter(name).count_nonzero()) for name in one.masks}
+        assert list(active.values()) == counts_of(ticket)
+        assert one.num_active == sum(active.values()) < sum(mask.numel() for mask in one.masks.values())
+
+
+@pytest.mark.parametrize("control", [reinitialized_ticket, shuffled_ticket])
+def test_controls_refuse_the_ticket_of_another_model(control: Any) -> None:
+    ticket = next(lottery_tickets(make_model, train, num_rounds=0))
+
+    with pytest.raises(
+        ValueError, match=r"there are masks for 0.weight, 2.weight, the model has 0.weight, 2.weight, 4.w"
+    ):
+        control(lambda: mlp([10, 8, 5, 2], generator=seeded()), train, ticket, generator=seeded())
+
+
+@pytest.mark.parametrize("thin", [thin_layers, thin_model])
+@pytest.mark.parametrize(
+    ("weights", "masks", "sparsity", "text"),
+    [
+        ({}, {}, 0.2, "there are weights none and masks for none"),
+        ({"a": torch.ones(2, 2)}, {"b": ones(2, 2)}, 0.2, "there are weights a and masks for b"),
+        ({"a": torch.ones(2, 2)}, {"a": torch.ones(2, 2)}, 0.2, "the mask of a is torch.float32 of shape"),
+        ({"a": torch.ones(2, 2)}, {"a": ones(4)}, 0.2, r"the mask of a is torch.bool of shape \(4,\)"),
+        ({"a": torch.full((2, 2), torch.nan)}, {"a": ones(2, 2)}, 0.2, "a holds NaN, which cannot be ranked"),
+        ({"a": torch.ones(2, 2)}, {"a": ones(2, 2)}, 1.0, r"sparsity must lie in \[0, 1\), got 1.0"),
+    ],
+)
+def test_what_cannot_be_thinned_is_refused(thin: Any, weights: Any, masks: Any, sparsity: float, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        thin(weights, masks, sparsity)

@@ -71,10 +71,13 @@ class EarlyBird:
             state: from `state_dict()`.
 
         Raises:
-            ValueError: it holds more masks than this one compares with.
+            ValueError: it holds more masks than this one compares with, or these are no masks of one model. Nothing is
+                changed then.
         """
         if len(state["seen"]) > self.num_masks:
             raise ValueError(f"the state holds {len(state['seen'])} masks, num_masks is {self.num_masks}; use the same")
+        for masks in state["seen"]:
+            _check_masks(masks, state["seen"][0])
         self._seen = [{name: mask.clone() for name, mask in masks.items()} for masks in state["seen"]]
 
 

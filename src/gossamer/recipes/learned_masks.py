@@ -20,7 +20,7 @@ def finish_(model: nn.Module) -> None:
         model: masked by one of the two.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not, or a score is NaN. Nothing is changed then.
 
     Source:
         Ramanujan et al. What's hidden in a randomly weighted neural network? CVPR 2020, arXiv:1911.13299.
@@ -28,6 +28,7 @@ def finish_(model: nn.Module) -> None:
     masked = [module for module in model.modules() if _is_masked(module)]
     if not masked:
         raise ValueError(f"no layer of {type(model).__name__} has a learned mask; call edge_popup_ or supermask_ first")
+    _check_scores(masked)
     for module in masked:
         # A mask that is drawn at each step of training is not for keeping.
         module.get_submodule("parametrizations.weight").eval()
@@ -60,10 +61,16 @@ def freeze_and_mask_(
         raise ValueError(f"{', '.join(sparse)} is truly sparse; a mask is learned on a dense model")
     holders = {weight.name: _holders(model, weight.name, weight.parameter) for weight in weights}
     kept = budget({weight.name: weight.shape for weight in weights}, sparsity=sparsity)
-    model.requires_grad_(False)
     for weight in weights:
-        mask = make_mask(weight.name, weight.parameter.detach(), kept[weight.name])
-        for module in holders[weight.name]:
+        if not 0 <= kept.get(weight.name, -1) <= weight.parameter.numel():
+            raise ValueError(
+                f"the budget keeps {kept.get(weight.name)} of the {weight.parameter.numel()} weights of {weight.name}; "
+                "it must give each a count from 0 to its size"
+            )
+    made = {weight.name: make_mask(weight.name, weight.parameter.detach(), kept[weight.name]) for weight in weights}
+    model.requires_grad_(False)
+    for name, mask in made.items():
+        for module in holders[name]:
             parametrize.register_parametrization(module, "weight", mask)
 
 
@@ -146,6 +153,16 @@ def _is_masked(module: nn.Module) -> bool:
     return any(isinstance(mask, (TopScores, Chance)) for mask in learned)
 
 
+def _check_scores(masked: list[nn.Module]) -> None:
+    for module in masked:
+        for mask in module.get_submodule("parametrizations.weight").children():
+            if any(bool(scores.isnan().any()) for scores in mask.parameters()):
+                raise ValueError(
+                    f"scores of a {type(module).__name__} are NaN, so nobody knows which weights exist; check the data "
+                    "and the learning rate, or load a good checkpoint"
+                )
+
+
 def _holders(model: nn.Module, name: str, weight: Tensor) -> list[nn.Module]:
     """The layers that have this weight."""
     found = [
@@ -154,6 +171,8 @@ def _holders(model: nn.Module, name: str, weight: Tensor) -> list[nn.Module]:
         for key, parameter in module._parameters.items()
         if parameter is weight
     ]
+    if not any(isinstance(module, _LAYERS) for module, _ in found):
+        raise ValueError(f"{name} is of {type(found[0][0]).__name__}, which cannot learn a mask; Linear and Conv can")
     if others := [type(module).__name__ for module, key in found if key != "weight" or not isinstance(module, _LAYERS)]:
         raise ValueError(f"{name} is shared with {', '.join(others)}, which cannot have its mask; untie it")
     return [module for module, _ in found]

@@ -68,7 +68,7 @@ def lottery_tickets(
 
     Raises:
         ValueError: a setting out of range, a truly sparse model or none to train, a start without its masks.
-        RuntimeError: `train` moved weights that the mask removed.
+        RuntimeError: `train` moved weights that the mask removed, or left the model without one of them.
 
     Source:
         Frankle, Carbin. The lottery ticket hypothesis: finding sparse, trainable neural networks. ICLR 2019,
@@ -96,13 +96,12 @@ def _rounds(
     masks = None if start_masks is None else dict(start_masks)
     for number in range(start_round, num_rounds + 1):
         model = make_model()
-        weights = _weights(model)
+        weights = dense_weights(model)
         if first is None and rewind_to is None:
             first = rewinding.snapshot(model)
         if masks is None:
             masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
-        if masks.keys() != weights.keys():
-            raise ValueError(f"there are masks for {', '.join(masks)}, the model has {', '.join(weights)}")
+        check_masks(masks, weights)
         # In the first round the early values may not be known yet, and nothing is removed.
         early = first if number == 0 or rewind_to is None else rewind_to
         if early is not None:
@@ -117,35 +116,58 @@ def _rounds(
 def _round(
     model: nn.Module, train: Train, number: int, masks: dict[str, Tensor], sparsity: float, thin: Thin
 ) -> Ticket:
-    weights = _weights(model)
+    names = list(dense_weights(model))
     result = train_masked(model, train, number, masks)
-    values = {name: weight.detach().to(masks[name].device) for name, weight in weights.items()}
+    values = {name: model.get_parameter(name).detach().to(masks[name].device) for name in names}
     active = sum(int(mask.sum()) for mask in masks.values())
     return Ticket(number, masks, active, result, model, thin(values, masks, sparsity))
 
 
-def _weights(model: nn.Module) -> dict[str, nn.Parameter]:
+def dense_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return what the masks of a model are for, by name.
+
+    Raises:
+        ValueError: a weight is truly sparse, or there is none.
+    """
     weights = prunable(model)
     if sparse := [weight.name for weight in weights if not isinstance(weight, MaskedWeight)]:
         raise ValueError(f"{', '.join(sparse)} is truly sparse; lottery tickets are drawn from a dense model")
     return {weight.name: weight.parameter for weight in weights}
 
 
+def check_masks(masks: Masks, weights: Masks) -> None:
+    """Raise unless there is a mask for each weight and no other.
+
+    Raises:
+        ValueError: the names differ.
+    """
+    if masks.keys() != weights.keys():
+        raise ValueError(f"there are masks for {', '.join(masks)}, the model has {', '.join(weights)}")
+
+
 def train_masked(model: nn.Module, train: Train, number: int, masks: Masks) -> Any:
     """Let the user train while removed weights get no gradient, and check that they stayed zero.
 
     Raises:
-        RuntimeError: they did not.
+        RuntimeError: they did not, or are no longer there.
     """
-    weights = _weights(model)
+    weights = dense_weights(model)
     handles = [weight.register_hook(functools.partial(_mask_gradient, masks[name])) for name, weight in weights.items()]
     try:
         result = train(model, number)
     finally:
         for handle in handles:
             handle.remove()
-    for name, weight in weights.items():
-        if bool(weight.detach()[~masks[name].to(weight.device)].any()):
+    trained = dict(model.named_parameters(remove_duplicate=False))
+    for name, mask in masks.items():
+        # What stands in the model now: training may have put another parameter there.
+        weight = trained.get(name)
+        if weight is None or weight.shape != mask.shape:
+            raise RuntimeError(
+                f"after training in round {number} the model has no weight {name} of shape {tuple(mask.shape)}; train "
+                "it in place and leave its layers, or train a copy and load its state into the model"
+            )
+        if bool(weight.detach()[~mask.to(weight.device)].any()):
             raise RuntimeError(
                 f"training moved removed weights of {name} in round {number}; call recipes.hold(model, optimizer) in "
                 "train where round > 0"

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gossamer import rewinding
 from gossamer.masks import draw
-from gossamer.recipes.lottery import Ticket, Train, train_masked
+from gossamer.recipes.lottery import Ticket, Train, check_masks, dense_weights, train_masked
 
 
 def reinitialized_ticket(
@@ -24,10 +24,15 @@ def reinitialized_ticket(
     Returns:
         The ticket of the control, with the same masks.
 
+    Raises:
+        ValueError: the ticket is of another model.
+        RuntimeError: as for `lottery_tickets`.
+
     Source:
         Frankle, Carbin. The lottery ticket hypothesis. ICLR 2019, arXiv:1803.03635.
     """
     model = make_model()
+    check_masks(ticket.masks, dense_weights(model))
     rewinding.reinitialize_(model, generator=generator, survivors=ticket.masks)
     result = train_masked(model, train, ticket.round, ticket.masks)
     return ticket._replace(model=model, result=result)
@@ -53,11 +58,16 @@ def shuffled_ticket(
     Returns:
         The ticket of the control, with the shuffled masks, which are its `next_masks` too.
 
+    Raises:
+        ValueError: the ticket or the early values are of another model.
+        RuntimeError: as for `lottery_tickets`.
+
     Source:
         Frankle, Dziugaite, Roy, Carbin. Pruning neural networks at initialization: why are we missing the mark?
         ICLR 2021, arXiv:2009.08576.
     """
     model = make_model()
+    check_masks(ticket.masks, dense_weights(model))
     shuffled = {name: _shuffled(mask, generator) for name, mask in ticket.masks.items()}
     early = rewinding.snapshot(model) if rewind_to is None else rewind_to
     rewinding.rewind_(model, early, survivors=shuffled)

@@ -21,11 +21,15 @@ def thin_layers(weights: Mapping[str, Tensor], masks: Masks, sparsity: float) ->
         sparsity: fraction of the survivors to remove, in [0, 1).
 
     Returns:
-        Masks by name; of each weight one entry or more stays.
+        Masks by name; of each weight that has survivors one or more stays.
+
+    Raises:
+        ValueError: sparsity outside [0, 1), no weights, a survivor that is NaN, or masks that do not fit.
 
     Source:
         Frankle, Carbin. The lottery ticket hypothesis. ICLR 2019, arXiv:1803.03635.
     """
+    _check(weights, masks, sparsity)
     last = list(weights)[-1]
     thinned = {}
     for name, weight in weights.items():
@@ -45,11 +49,33 @@ def thin_model(weights: Mapping[str, Tensor], masks: Masks, sparsity: float) -> 
     Returns:
         Masks by name; a weight may lose all.
 
+    Raises:
+        ValueError: as for `thin_layers`.
+
     Source:
         Frankle, Carbin. The lottery ticket hypothesis. ICLR 2019, arXiv:1803.03635.
     """
+    _check(weights, masks, sparsity)
     scores = torch.cat([criteria.magnitude(weight).flatten() for weight in weights.values()])
     competes = torch.cat([masks[name].flatten() for name in weights])
     kept = keep_largest(scores, counts.num_active(int(competes.sum()), sparsity), competes=competes)
     parts = kept.split([weight.numel() for weight in weights.values()])
     return {name: part.view_as(weight) for (name, weight), part in zip(weights.items(), parts, strict=True)}
+
+
+def _check(weights: Mapping[str, Tensor], masks: Masks, sparsity: float) -> None:
+    counts.check_sparsity(sparsity)
+    if not weights or masks.keys() != weights.keys():
+        raise ValueError(
+            f"there are weights {', '.join(weights) or 'none'} and masks for {', '.join(masks) or 'none'}; give a mask "
+            "for each weight, and one weight or more"
+        )
+    for name, weight in weights.items():
+        mask = masks[name]
+        if mask.dtype != torch.bool or mask.shape != weight.shape:
+            raise ValueError(
+                f"the mask of {name} is {mask.dtype} of shape {tuple(mask.shape)}; a mask is bool, True = "
+                f"survives, and has the weight's shape {tuple(weight.shape)}"
+            )
+        if bool((weight.isnan() & mask).any()):
+            raise ValueError(f"{name} holds NaN, which cannot be ranked; check the data and the learning rate")

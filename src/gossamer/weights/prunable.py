@@ -52,7 +52,7 @@ def prunable(
     exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
     found: list[MaskedWeight | SparseWeight] = []
     for path, module in model.named_modules():
-        for own in _names(module, embeddings):
+        for own in own_weights(module, embeddings=embeddings):
             name = f"{path}.{own}".lstrip(".")
             parameter: Tensor = getattr(module, own)
             wanted = any(fnmatch.fnmatch(name, glob) for glob in include)
@@ -68,8 +68,13 @@ def prunable(
     return found
 
 
-def _names(module: nn.Module, embeddings: bool) -> list[str]:
-    """The attributes of a module that hold a weight which can be sparse."""
+def own_weights(module: nn.Module, *, embeddings: bool) -> list[str]:
+    """Return the attributes of a module, not of those in it, that hold a weight which can be sparse.
+
+    Args:
+        module: of any kind.
+        embeddings: whether the tables of Embedding and EmbeddingBag count.
+    """
     if isinstance(module, SparseLinear):
         return ["values"]
     if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
