@@ -20,6 +20,7 @@ fine-tuning, not a property of a trained network. What sees a sample's own gradi
 """
 
 import argparse
+import copy
 import functools
 import inspect
 import json
@@ -100,9 +101,11 @@ class Rows:
         self.rows: list[dict[str, Any]] = [row for row in found if row["settings"] == self._settings]
 
     def has(self, **key: Any) -> bool:
+        """Return whether there is a row with these fields."""
         return any(all(row[name] == value for name, value in key.items()) for row in self.rows)
 
     def add(self, **row: Any) -> None:
+        """Keep a row and write it down."""
         self.rows.append({**row, "settings": self._settings})
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(self.rows[-1]) + "\n")
@@ -161,9 +164,9 @@ def replayed(judged: list[Tensor]) -> Callable[..., Any]:
     return judge
 
 
-def with_old_values(pruned: nn.Module, model: nn.Module, data: Batches) -> nn.Module:
+def with_old_values(pruned: nn.Module, model: nn.Module) -> nn.Module:
     """Return the network as it was, but for the weights that are zero in the pruned one."""
-    found = gs.prune(model, sparsity=0.0, data=data, reestimate=False)
+    found = copy.deepcopy(model)
     for own, other in zip(gs.prunable(found), gs.prunable(pruned), strict=True):
         own.parameter.data.mul_(other.parameter.detach() != 0)
     return found
@@ -182,10 +185,12 @@ def prune_and_measure(case: Case, network: str, sparsities: list[float], finetun
     calibration = case.task.first(case.settings.calibration)
     for sparsity, pruned, seconds in pruned_at(case, [one for one in sparsities if is_open(one)]):
         texts = []
-        for one in names:
-            variant = pruned
-            if isinstance(pruned, nn.Module) and one != name:
-                variant = with_old_values(pruned, case.model, calibration)
+        # Before any training on, which changes networks in place.
+        variants = {name: pruned}
+        if len(names) > 1:
+            old = pruned if isinstance(pruned, ValueError) else with_old_values(pruned, case.model)
+            variants[name + MASK_ONLY] = old
+        for one, variant in variants.items():
             for passes in finetunes:
                 key = {**keys, "criterion": one, "sparsity": sparsity, "finetune": passes}
                 if rows.has(**key):
