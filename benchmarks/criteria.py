@@ -12,9 +12,9 @@ Trained networks and rows are kept under --out: a second run trains nothing, and
 criteria.jsonl has a row for each pruned network, criteria.svg the curves. At the end stand the accuracies and, computed
 from them, which orders that papers claim hold in this run.
 
-OBD stands behind what it could be: 32 random probes for the diagonal of the Hessian leave mostly noise in it (MLP at
-0.8: 54 % here, 73 % with 512 probes on 256 images). What else to know when reading the table: SNIP and Taylor give one and the same mask here, since a square changes no order
-and both compete globally. GraSP and SynFlow were made for networks before training. OBC on the 784 inputs of the first
+What to know when reading the table: SNIP and Taylor give one and the same mask here, since a square changes no order
+and both compete globally. OBD stands behind what it could be: the 32 random probes for the diagonal of the Hessian
+leave mostly noise in it. GraSP and SynFlow were made for networks before training. OBC on the 784 inputs of the first
 layer takes minutes, so it runs for --costly-seeds alone. Movement is left out: its score is a sum over the steps of a
 fine-tuning, not a property of a trained network. What sees a sample's own gradient, or Hessians, sees
 --gradient-samples; all else --calibration.
