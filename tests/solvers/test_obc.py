@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossamer.solvers import l_obs, obc, obc_nm, obs, reconstruct
-from gossamer.solvers.obc import Trace
+from gossamer.solvers.obc import Trace, _traces
 
 from .layers import best, error, layer, with_dampening
 
@@ -188,3 +188,27 @@ def test_a_gram_matrix_that_is_positive_by_rounding_alone_is_refused(seed: int) 
 
     with pytest.raises(ValueError, match="positive definite"):
         obc(weight, gram, num_active=3, dampening=0.0)
+
+
+def test_dead_inputs_go_first_however_large_their_weights_and_however_many_they_are() -> None:
+    weight, gram = layer(2, 12, seed=4)
+    dead = torch.tensor([1, 2, 5, 7, 11])
+    gram[dead], gram[:, dead] = 0.0, 0.0
+    weight[:, dead] = 100.0
+
+    found = obc(weight, gram, num_active=14)
+
+    assert not found.mask[:, dead].any()
+    assert int(found.mask.sum()) == 14
+
+
+def test_matrices_that_shrink_on_the_way_remove_as_one_that_does_not() -> None:
+    weight, gram = layer(3, 20, seed=5)
+    trace = Trace(weight.clone(), torch.linalg.inv(gram).repeat(3, 1, 1), torch.zeros(20, dtype=torch.bool))
+
+    order, costs = _traces(weight, gram, 0.0, 19)
+
+    for step in range(19):
+        places, found = trace.remove()
+        assert torch.equal(order[:, step], places)
+        torch.testing.assert_close(costs[:, step], found, rtol=1e-7, atol=1e-12)

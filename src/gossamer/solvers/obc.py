@@ -100,32 +100,19 @@ def _merge(order: Tensor, costs: Tensor, removals: int, rows: Tensor) -> Tensor:
     return torch.ones_like(rows, dtype=torch.bool).scatter_(1, order, ~goes)
 
 
-def _traces(
-    rows: Tensor, gram: Tensor, dampening: float, steps: int, *, group: int = 1, limit: int = 1
-) -> tuple[Tensor, Tensor]:
-    """Return for each row which inputs go, in order, and what each costs: [out, steps] int64 and float64."""
-    inv = inverse(dampened(gram, dampening), name="input_gram")
-    order = torch.zeros(len(rows), steps, dtype=torch.int64, device=rows.device)
-    costs = torch.zeros(len(rows), steps, dtype=torch.float64, device=rows.device)
-    for part in batches(len(rows), inv.numel()):
-        trace = Trace(rows[part].clone(), inv.repeat(len(rows[part]), 1, 1), gram.diagonal() == 0)
-        for step in range(steps):
-            order[part, step], costs[part, step] = trace.remove(group, limit)
-    return order, costs
-
-
 class Trace:
     """Exact OBS on some rows at once, each with its own inverse.
 
     Args:
         rows: current values, shape [n, d], float64; changed by removals.
         inverses: of the Gram matrix on what is left of each row, shape [n, d, d]; changed by removals.
-        dead: inputs that are always zero, bool, shape [d]; they go first, at cost -1.
+        dead: inputs that are always zero, bool, shape [d] or [n, d]; they go first, at cost -1.
     """
 
     def __init__(self, rows: Tensor, inverses: Tensor, dead: Tensor) -> None:
         self.rows, self.inverses, self.dead = rows, inverses, dead
         self.gone = torch.zeros_like(rows, dtype=torch.bool)
+        self.num_gone = 0
 
     def remove(self, group: int = 1, limit: int = 1) -> tuple[Tensor, Tensor]:
         """Remove the cheapest weight of each row, of equal ones the last, and move the rest.
@@ -147,7 +134,35 @@ class Trace:
         self.rows -= self.rows[each, places][:, None] * scaled
         self.inverses.baddbmm_(columns[:, :, None], scaled[:, None, :], alpha=-1)
         self.gone[each, places] = True
+        self.num_gone += 1
         self.rows[each, places] = 0.0
         self.inverses[each, places] = 0.0
         self.inverses[each, :, places] = 0.0
         return places, costs[each, places]
+
+
+def _traces(
+    rows: Tensor, gram: Tensor, dampening: float, steps: int, *, group: int = 1, limit: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Return for each row which inputs go, in order, and what each costs: [out, steps] int64 and float64."""
+    inv = inverse(dampened(gram, dampening), name="input_gram")
+    order = torch.zeros(len(rows), steps, dtype=torch.int64, device=rows.device)
+    costs = torch.zeros(len(rows), steps, dtype=torch.float64, device=rows.device)
+    for part in batches(len(rows), inv.numel()):
+        trace = Trace(rows[part].clone(), inv.repeat(len(rows[part]), 1, 1), gram.diagonal() == 0)
+        inputs = torch.arange(rows.shape[1], device=rows.device).expand_as(trace.rows)
+        for step in range(steps):
+            places, costs[part, step] = trace.remove(group, limit)
+            order[part, step] = inputs.gather(1, places[:, None])[:, 0]
+            if group == 1 and step + 1 < steps and 8 * trace.num_gone >= inputs.shape[1]:
+                trace, inputs = _compacted(trace, inputs)
+    return order, costs
+
+
+def _compacted(trace: Trace, inputs: Tensor) -> tuple[Trace, Tensor]:
+    """Leave out what is gone: a removal costs the square of what the matrices still hold, a third on the whole."""
+    each = torch.arange(len(inputs), device=inputs.device)[:, None, None]
+    kept = (~trace.gone).nonzero()[:, 1].view(len(inputs), -1)
+    inverses = trace.inverses[each, kept[:, :, None], kept[:, None, :]]
+    dead = trace.dead.expand_as(trace.rows).gather(1, kept)
+    return Trace(trace.rows.gather(1, kept), inverses, dead), inputs.gather(1, kept)
