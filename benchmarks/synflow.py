@@ -4,8 +4,8 @@
     python benchmarks/synflow.py --networks vgg16 --cost      # only what 100 rounds cost, beside one pass
 
 As in the authors' experiment: seed 0, inputs from N(0, 1), 100 of them with labels drawn at random, one batch, evaluation
-mode, all weights of the network compete. Shown for each criterion and compression 10^x are the number of empty layers,
-the weights on a path from input to output, and the weights kept. A layer that is not empty can still be dead.
+mode, all weights of the network compete. Shown for each criterion, where one weight in 10^x stays, are the number of
+empty layers, the weights on a path from input to output, and the weights kept. A layer that is not empty can still be dead.
 """
 
 import argparse

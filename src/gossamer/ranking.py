@@ -59,7 +59,7 @@ def _as_array(part: Tensor) -> Array:
 def _by_sample(parts: list[Array], count: int) -> float | None:
     """The value, or None where the sample misleads."""
     total = sum(part.size for part in parts)
-    # Places at random: a stride would meet the same place of every kernel, or the same column. Only time depends on them.
+    # Places at random: a stride would meet the same place of every kernel. Only the time depends on them.
     places = np.random.default_rng(0)
     shares = [-(-part.size * _SAMPLE // total) for part in parts]
     drawn = [part[places.integers(part.size, size=share)] for part, share in zip(parts, shares, strict=True)]
