@@ -35,13 +35,13 @@ def counts_of_largest(scores: Mapping[str, Tensor], total: int) -> dict[str, int
     low, high = _key(-torch.inf, bits), _key(torch.inf, bits) + 1
     while high - low > 1:
         middle = (low + high) // 2
-        reaching = sum(int((values >= _number(middle, bits)).sum()) for values in flat.values())
+        reaching = sum(int((values >= _number(middle, bits)).count_nonzero()) for values in flat.values())
         low, high = (middle, high) if reaching >= total else (low, middle)
     threshold = _number(low, bits)
-    found = {name: int((values > threshold).sum()) for name, values in flat.items()}
+    found = {name: int((values > threshold).count_nonzero()) for name, values in flat.items()}
     missing = total - sum(found.values())
     for name, values in flat.items():
-        equal = min(missing, int((values == threshold).sum()))
+        equal = min(missing, int((values == threshold).count_nonzero()))
         found[name] += equal
         missing -= equal
     return found
