@@ -1,4 +1,4 @@
-"""How many of the largest scores of a whole model each tensor has, without a sort and without a copy."""
+"""How many of the largest scores of a whole model each tensor has, without a sort and without a copy of them all."""
 
 import struct
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ def counts_of_largest(scores: Mapping[str, Tensor], total: int) -> dict[str, int
     Returns:
         Counts by name, in the order of the mapping.
 
-    Cost: 32 passes over the scores, 64 for float64, that halve the range of the threshold; memory for a bool for each
-        score of one tensor.
+    Cost: 32 passes, 64 for float64, that halve the range of the threshold: over all scores until an eighth of them is
+        left in it, then over a copy of those. Memory for a bool for each score of one tensor, and for that eighth.
 
     Example:
         >>> counts_of_largest({"a": torch.tensor([5.0, 1.0, 2.0]), "b": torch.tensor([4.0, 2.0])}, 3)
@@ -33,10 +33,18 @@ def counts_of_largest(scores: Mapping[str, Tensor], total: int) -> dict[str, int
     flat = {name: values.detach().to(dtype) for name, values in scores.items()}
     # Invariant: at least `total` scores reach the number with the key `low`, fewer the one with the key `high`.
     low, high = _key(-torch.inf, bits), _key(torch.inf, bits) + 1
+    inside = list(flat.values())
+    at_low, at_high, above = sum(values.numel() for values in inside), 0, 0
     while high - low > 1:
         middle = (low + high) // 2
-        reaching = sum(int((values >= _number(middle, bits)).count_nonzero()) for values in flat.values())
-        low, high = (middle, high) if reaching >= total else (low, middle)
+        reaching = above + sum(int((values >= _number(middle, bits)).count_nonzero()) for values in inside)
+        if reaching >= total:
+            low, at_low = middle, reaching
+        else:
+            high, at_high = middle, reaching
+        if at_high and 8 * (at_low - at_high) < sum(values.numel() for values in inside):
+            first, last = _number(low, bits), _number(high, bits)
+            inside, above = [values[(values >= first) & (values < last)] for values in inside], at_high
     threshold = _number(low, bits)
     found = {name: int((values > threshold).count_nonzero()) for name, values in flat.items()}
     missing = total - sum(found.values())

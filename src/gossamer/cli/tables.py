@@ -57,6 +57,8 @@ def show_results(results: Mapping[str, Runs], *, title: str) -> None:
     show_table("method", list(results), _columns(results))
     if "dense" in results and len(results) > 1:
         say("0.5x: half of what dense takes")
+    for line in empty_layers(results):
+        say(line)
 
 
 def show_table(
@@ -110,6 +112,18 @@ def _columns(results: Mapping[str, Runs]) -> dict[str, list[str]]:
             size_text(_mean(runs, "training_bytes")) + _ratio(runs, dense, "training_bytes") for runs in every
         ],
     }
+
+
+def empty_layers(results: Mapping[str, Runs]) -> list[str]:
+    """Say of which methods a layer has no weight left, so that no more than biases come through it."""
+    lines = []
+    for label, runs in results.items():
+        # Runs of older versions do not tell.
+        names = sorted({name for run in runs for name in run.get("empty_layers", [])})
+        if names:
+            which = f"layer {names[0]} has" if len(names) == 1 else f"layers {', '.join(names)} have"
+            lines.append(f"{label}: {which} no weight left, so nothing of the inputs comes through.")
+    return lines
 
 
 def verdicts(results: Mapping[str, Runs]) -> list[str]:

@@ -90,8 +90,7 @@ def set_up(config: Config, dataset: Dataset, *, rounds: int = 0) -> Setup:
         model, storage = _first_cut(config, dataset, method, model, storage, generator, rounds)
     pruning_seconds = time.perf_counter() - start if method.prune_first else 0.0
     optimizer = _optimizer(config, model)
-    steps_per_epoch = -(-len(dataset.train_inputs) // config.batch_size)
-    num_steps = steps_per_epoch * config.epochs
+    steps_per_epoch, num_steps = count_steps(config, dataset)
     plan = Plan(
         sparsity=config.sparsity,
         start_sparsity=None if storage == "truly sparse" else config.sparsity,
@@ -107,6 +106,12 @@ def set_up(config: Config, dataset: Dataset, *, rounds: int = 0) -> Setup:
     return Setup(
         method, storage, model, optimizer, sparsifier, num_steps, steps_per_epoch, num_weights, pruning_seconds
     )
+
+
+def count_steps(config: Config, dataset: Dataset) -> tuple[int, int]:
+    """Return the optimizer steps of one pass over the data, and those of the whole run."""
+    steps_per_epoch = -(-len(dataset.train_inputs) // config.batch_size)
+    return steps_per_epoch, steps_per_epoch * config.epochs
 
 
 def build_model(name: str, dataset: Dataset | None, *, seed: int) -> nn.Module:

@@ -175,7 +175,8 @@ class Record:
         if setup.sparsifier:
             setup.sparsifier.finalize()
         model = kept_model(setup)
-        self._diary.write("layers", {"when": "after", "layers": describe_layers(model)})
+        layers = describe_layers(model)
+        self._diary.write("layers", {"when": "after", "layers": layers})
         files.save(model, self._folder / MODEL, metadata={"method": self._config.method, "model": self._config.model})
         fields = {
             "status": "finished",
@@ -188,6 +189,8 @@ class Record:
             "training_bytes": held,
             "num_active": self._num_active(),
             "num_weights": setup.num_weights,
+            # Nothing of the inputs comes through such a layer.
+            "empty_layers": [layer["name"] for layer in layers if not layer["num_active"]],
             "where": progress.where,
         }
         self._diary.write("end", fields)
