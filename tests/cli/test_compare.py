@@ -57,6 +57,15 @@ def test_what_is_not_faster_or_smaller_than_dense_is_said() -> None:
     assert re.search(r"^static: .*the file is not smaller.* than dense\.$", out, re.MULTILINE)
 
 
+def test_what_ends_dense_is_not_called_sparse_nor_smaller(whole_page: None) -> None:
+    out = good("compare", "--methods", "dense,dsd,set", "--out", "x", *TINY).out
+
+    assert re.search(r"^DSD +0\.0 %", out, re.MULTILINE)
+    assert "\nDSD: it ended dense, no weight is missing.\n" in out
+    assert re.search(r"^DSD: .*the file is not smaller.* than dense\.$", out, re.MULTILINE)
+    assert "with 100.0\u00a0% of the weights: it is not sparse." in Path("x/report.html").read_text()
+
+
 def test_dense_may_have_a_learning_rate_of_its_own() -> None:
     good("compare", *TWO, *TINY, "--dense-lr", "0.01")
 

@@ -33,6 +33,7 @@ from .shell import TINY, events, good, gossamer, listing, model, refused
         (["--alpha", "inf"], ["alpha must lie in [-3.4e+38, 3.4e+38), got inf"]),
         (["--epsilon", "nan"], ["epsilon", "got nan"]),
         (["--epsilon", "5", "--method", "gmp"], ["--epsilon has no place in gmp", "--sparsity"]),
+        (["--epsilon", "5", "--method", "snip"], ["--epsilon has no place in snip, which starts dense"]),
         (["--drop-fraction", "2"], ["drop_fraction must lie in [0, 1], got 2.0"]),
         (["--update-every", "-1"], ["update_every"]),
         (["--seed", "-1"], ["seed must lie in [0, 4294967296), got -1"]),

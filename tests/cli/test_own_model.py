@@ -60,13 +60,24 @@ def nets(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-@pytest.mark.parametrize("method", ["dense", "static", "set", "rigl", "gmp"])
+@pytest.mark.parametrize(
+    "method",
+    ["dense", "static", "set", "rigl", "gmp", "snip", "grasp", "synflow", "iht", "ac_dc", "dns", "dpf"],
+)
 def test_a_convolution_network_on_the_digits_trains_masked(nets: str, method: str) -> None:
     good("train", "--model", f"{nets}:conv", "--method", method, *ARGUMENTS)
 
     out = good("inspect", "x").out
     assert "4 x 1 x 3 x 3" in out
     assert ("truly sparse" in out) == (method != "dense")
+
+
+def test_a_convolution_network_may_end_dense(nets: str) -> None:
+    good("train", "--model", f"{nets}:conv", "--method", "dsd", *ARGUMENTS)
+
+    out = good("inspect", "x").out
+    assert "4 x 1 x 3 x 3" in out
+    assert "truly sparse" not in out
 
 
 def test_convolutions_are_not_truly_sparse_yet(nets: str) -> None:

@@ -92,6 +92,24 @@ def test_a_run_stopped_after_every_step_equals_the_uninterrupted_one(
     assert_same_run(Path("whole"), Path("x"))
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("method", ["snip", "dsd", "iht", "ac_dc", "dns", "dpf"])
+def test_a_run_from_dense_stopped_at_its_turns_equals_the_uninterrupted_one(
+    method: str, optimizer: str, stop_after: Callable[[int], None]
+) -> None:
+    words = ["train", *TINY, *STATEFUL, "--method", method, "--optimizer", optimizer, "--lr", "0.01"]
+    good(*words, "--out", "whole")
+
+    # In the middle of dense and of sparse phases, just before and after turns, and again and again.
+    for number in (2, 1, 2, 1, 5):
+        stop_after(number)
+        stopped(*words, "--out", "x", *(["--resume"] if Path("x").exists() else []))
+    stop_after(0)
+    good(*words, "--out", "x", "--resume")
+
+    assert_same_run(Path("whole"), Path("x"))
+
+
 def test_a_stopped_run_says_where_it_stands_and_that_it_was_stopped(stop_after: Callable[[int], None]) -> None:
     stop_after(7)
 

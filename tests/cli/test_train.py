@@ -11,7 +11,7 @@ import torch
 from gossamer import files
 from gossamer.nn import SparseLinear
 
-from .shell import TINY, assert_same_run, events, good, listing, model, timeless
+from .shell import TINY, assert_same_run, events, good, listing, model, refused, timeless
 
 RESULTS = ["checkpoint.pt", "config.toml", "metrics.jsonl", "model.safetensors", "report.html"]
 NUM_WEIGHTS = 64 * 16 + 16 * 16 + 16 * 10
@@ -54,6 +54,56 @@ def test_every_method_runs_on_every_storage_with_every_optimizer(method: str, st
     assert end(Path("x"))["num_weights"] == NUM_WEIGHTS
 
 
+PRUNED_FIRST = ["snip", "iterative_snip", "grasp", "synflow", "magnitude_init"]
+MASKED_ONLY = ["dsd", "iht", "ac_dc", "dns", "dpf"]
+
+
+@pytest.mark.parametrize("storage", ["masked", "sparse"])
+@pytest.mark.parametrize("method", PRUNED_FIRST)
+def test_what_is_pruned_before_training_has_its_weights_from_the_first_step_to_the_last(
+    method: str, storage: str
+) -> None:
+    good("train", "--out", "x", *TINY, "--method", method, "--storage", storage)
+
+    assert set(evaluated(Path("x"))) == {round(0.2 * NUM_WEIGHTS)}
+    before, after = (
+        [layer["num_active"] for layer in e["layers"]] for e in events(Path("x")) if e["event"] == "layers"
+    )
+    assert before == after
+    assert sum(after) == round(0.2 * NUM_WEIGHTS)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("method", MASKED_ONLY)
+def test_what_starts_dense_and_masked_ends_as_its_method_says(method: str, optimizer: str) -> None:
+    words = ["--method", method, "--optimizer", optimizer, "--lr", "0.01", "--update-every", "2"]
+    good("train", "--out", "x", *TINY, *words)
+
+    first, *_, last = evaluated(Path("x"))
+    budget = round(0.2 * NUM_WEIGHTS)
+    assert events(Path("x"))[0]["storage"] == "masked"
+    assert first == NUM_WEIGHTS
+    assert (last == NUM_WEIGHTS) if method == "dsd" else (last == budget or method == "dns")
+    assert budget / 2 < last < 2 * budget or method == "dsd"
+    assert any(e["num_active"] < 2 * budget for e in events(Path("x")) if e["event"] == "update")
+
+
+def test_truly_sparse_storage_is_refused_where_it_cannot_be_and_nothing_is_written() -> None:
+    for method in MASKED_ONLY:
+        line = refused("train", "--out", "x", *TINY, "--method", method, "--storage", "sparse")
+        assert line.startswith(f"{method} can only be masked")
+        assert refused("compare", "--out", "x", *TINY, "--methods", f"set,{method}", "--storage", "sparse") == line
+        assert not Path("x").exists()
+
+
+def test_a_layer_that_lost_all_its_weights_is_named() -> None:
+    # The first values of the first layer are the smallest, as its fan-in is the largest.
+    out = good("train", "--out", "x", *TINY, "--method", "magnitude_init", "--sparsity", "0.9").out
+
+    assert end(Path("x"))["empty_layers"] == ["0"]
+    assert "magnitude at start: layer 0 has no weight left, so nothing of the inputs comes through.\n" in out
+
+
 @pytest.mark.parametrize("storage", ["masked", "sparse"])
 @pytest.mark.parametrize("sparsity", ["0.01", "0.5", "0.937", "0.99"])
 def test_gmp_ends_at_the_exact_count_of_each_layer(storage: str, sparsity: str) -> None:
@@ -68,7 +118,10 @@ def test_gmp_ends_at_the_exact_count_of_each_layer(storage: str, sparsity: str) 
 @pytest.mark.parametrize("storage", ["masked", "sparse"])
 @pytest.mark.parametrize(
     "words",
-    [["static", "--epsilon", "100"], *([method, "--sparsity", "0"] for method in ("static", "set", "rigl", "gmp"))],
+    [
+        ["static", "--epsilon", "100"],
+        *([method, "--sparsity", "0"] for method in ("static", "set", "rigl", "gmp", "snip")),
+    ],
 )
 def test_a_sparsity_of_zero_is_a_network_that_lacks_nothing(words: list[str], storage: str) -> None:
     good("train", "--out", "x", *TINY, "--storage", storage, "--update-every", "2", "--method", *words)
@@ -76,8 +129,15 @@ def test_a_sparsity_of_zero_is_a_network_that_lacks_nothing(words: list[str], st
     assert set(evaluated(Path("x"))) == {NUM_WEIGHTS}
 
 
+@pytest.mark.parametrize("method", MASKED_ONLY)
+def test_a_sparsity_of_zero_masks_nothing(method: str) -> None:
+    good("train", "--out", "x", *TINY, "--sparsity", "0", "--update-every", "2", "--method", method)
+
+    assert set(evaluated(Path("x"))) == {NUM_WEIGHTS}
+
+
 @pytest.mark.parametrize("storage", ["masked", "sparse"])
-@pytest.mark.parametrize("method", ["static", "set", "rigl", "gmp", "truly_sparse"])
+@pytest.mark.parametrize("method", ["static", "set", "rigl", "gmp", "truly_sparse", "snip", "grasp"])
 def test_a_layer_may_be_down_to_one_weight(method: str, storage: str) -> None:
     words = ["--method", method, "--storage", storage, "--update-every", "2", "--sparsity", "0.998"]
     good("train", "--out", "x", *TINY, *words)

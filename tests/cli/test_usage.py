@@ -49,6 +49,14 @@ def test_methods_lists_each_with_its_paper() -> None:
         assert text in out
 
 
+def test_methods_say_author_and_number_on_two_lines() -> None:
+    lines = good("methods").out.splitlines()
+
+    (first,) = [number for number, line in enumerate(lines) if "Evci et al. 2020" in line]
+    assert lines[first].startswith("rigl ")
+    assert lines[first + 1].rstrip().endswith(" arXiv:1911.11134")
+
+
 def test_methods_in_a_narrow_terminal_cut_no_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
 
@@ -61,7 +69,8 @@ def test_methods_in_a_narrow_terminal_cut_no_paper(monkeypatch: pytest.MonkeyPat
 def test_methods_as_json_are_json_alone() -> None:
     found = json.loads(good("methods", "--json").out)
 
-    assert (found["training"][3]["name"], found["training"][3]["truly_sparse"]) == ("rigl", True)
+    rows = {row["name"]: (row["truly_sparse"], row["from_dense"]) for row in found["training"]}
+    assert (rows["rigl"], rows["snip"], rows["dpf"]) == ((True, False), (True, True), (False, True))
     assert found["pruning"][0]["name"] == "magnitude"
 
 

@@ -56,6 +56,20 @@ def test_equal_accuracies_are_level(tmp_path: Path) -> None:
     assert "level with the dense network" in said[0]
 
 
+def test_a_method_that_ended_dense_is_no_sparse_one(tmp_path: Path) -> None:
+    said = told(tmp_path, dense=[(0.98, 10.0, 1.0)], dsd=[(0.99, 12.0, 1.0)], set=[(0.97, 3.0, 0.05)])
+
+    assert said[0].startswith("SET ended at 97.0 %")
+    assert said[2:] == ["dsd ended at 99.0 % with 100.0 % of the weights: it is not sparse."]
+
+
+def test_where_nothing_is_sparse_the_rival_of_dense_is_told_all_the_same(tmp_path: Path) -> None:
+    said = told(tmp_path, dense=[(0.98, 10.0, 1.0)], dsd=[(0.99, 12.0, 1.0)])
+
+    assert said[0].startswith("dsd ended at 99.0 % with 100.0 % of the weights, 1.0 points above")
+    assert len(said) == 2
+
+
 def test_several_sparse_methods_are_counted_and_the_fastest_is_named(tmp_path: Path) -> None:
     said = told(
         tmp_path,

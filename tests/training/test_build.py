@@ -1,11 +1,12 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from gossamer.nn import SparseLinear
-from gossamer.training import METHODS, check, find_method, set_up, train
+from gossamer.nn import SparseLinear, to_dense
+from gossamer.training import METHODS, Method, check, find_method, set_up, train
 from gossamer.training import build as build_module
 
 from .small import config, digits
@@ -47,6 +48,9 @@ def test_the_same_configuration_makes_the_same_bit_for_bit(method: str) -> None:
         ("set", "masked", "masked"),
         ("gmp", "auto", "masked"),
         ("gmp", "sparse", "truly sparse"),
+        ("snip", "auto", "truly sparse"),
+        ("snip", "masked", "masked"),
+        ("dsd", "auto", "masked"),
     ],
 )
 def test_the_storage_is_the_methods_own_unless_told_otherwise(method: str, storage: str, made: str) -> None:
@@ -92,9 +96,44 @@ def test_every_method_can_plan_the_shortest_of_runs(tmp_path: Path, method: str,
 
     fields = train(config(method=method, epochs=epochs, update_every=0), data, tmp_path)
 
-    assert fields["num_active"] == {"dense": 1440}.get(method, fields["num_active"])
-    if method not in ("dense", "truly_sparse"):
+    assert fields["num_active"] == {"dense": 1440, "dsd": 1440}.get(method, fields["num_active"])
+    # Neurons go, or the count follows from the data.
+    if method not in ("dense", "dsd", "truly_sparse", "dns"):
         assert fields["num_active"] == 288
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method.masked_only])
+def test_what_comes_back_as_in_a_dense_network_is_not_truly_sparse(method: Method) -> None:
+    with pytest.raises(ValueError, match=f"{method.name} can only be masked, .* leave out --storage sparse"):
+        set_up(config(method=method.name, storage="sparse"), DATA)
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method.prune_first])
+def test_both_storages_keep_the_same_weights_of_the_same_dense_network(method: Method) -> None:
+    dense, *cut = (
+        set_up(config(method=name, storage=storage), DATA)
+        for name, storage in (("dense", "auto"), (method.name, "masked"), (method.name, "sparse"))
+    )
+
+    first, masked, sparse = (dict(to_dense(each.model).named_parameters()) for each in (dense, *cut))
+    assert sum(int((value != 0).sum()) for name, value in masked.items() if "weight" in name) == 288
+    for name, value in masked.items():
+        assert torch.equal(value, sparse[name])
+        assert torch.equal(value, torch.where(value != 0, first[name], 0.0))
+
+
+def test_a_trial_prunes_in_one_round_and_a_run_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def note(model: nn.Module, *args: Any, rounds: int, **settings: Any) -> nn.Module:
+        seen.append(rounds)
+        return model
+
+    monkeypatch.setattr(build_module, "prune_fresh", note)
+    check(config(method="synflow"), DATA)
+    set_up(config(method="synflow"), DATA)
+
+    assert seen == [1, 100]
 
 
 def test_the_names_of_methods_are_unique_and_their_papers_are_named() -> None:

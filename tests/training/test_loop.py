@@ -1,4 +1,5 @@
 import gc
+import itertools
 import json
 import weakref
 from collections.abc import Callable
@@ -9,7 +10,7 @@ import torch
 
 from gossamer import files
 from gossamer.data import Dataset
-from gossamer.training import Config, NotFiniteError, TrainingInterruptedError, loop, train
+from gossamer.training import METHODS, Config, NotFiniteError, TrainingInterruptedError, loop, train
 from gossamer.training.build import Setup, set_up
 
 from .small import config, digits
@@ -36,6 +37,18 @@ def test_the_watcher_sees_every_step_and_then_the_stop_is_asked_for(tmp_path: Pa
     assert [event[:2] for event in seen] == [(0, 15), (1, 15), (2, 15), (3, 15)]
     assert seen[0][2] == "compiling kernels"
     assert seen[3][2].startswith("loss ")
+
+
+def test_pruning_before_the_first_step_is_announced_and_its_time_is_counted(tmp_path: Path) -> None:
+    seen: list[tuple[int, int, str]] = []
+
+    with pytest.raises(TrainingInterruptedError):
+        train(config(method="snip"), DATA, tmp_path, watch=lambda *event: seen.append(event), should_stop=steps(1))
+
+    assert seen[0] == (0, 15, "pruning")
+    progress = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["progress"]
+    assert progress["where"]["topology"] > 0
+    assert progress["seconds"] == pytest.approx(sum(progress["where"].values()))
 
 
 def test_the_diary_has_a_line_for_each_epoch_and_update(tmp_path: Path) -> None:
@@ -111,8 +124,13 @@ def test_without_a_checkpoint_resume_begins(tmp_path: Path) -> None:
     assert diary(tmp_path)[0]["event"] == "start"
 
 
-@pytest.mark.parametrize("method", ["set", "rigl"])
-@pytest.mark.parametrize("storage", ["masked", "sparse"])
+@pytest.mark.parametrize(
+    ("method", "storage"),
+    [
+        *itertools.product(("set", "rigl"), ("masked", "sparse")),
+        *((method.name, "auto") for method in METHODS if method.masked_only or method.name == "snip"),
+    ],
+)
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_the_checkpoint_of_a_resumed_run_is_that_of_the_uninterrupted_one(
     tmp_path: Path, method: str, storage: str, optimizer: str

@@ -3,6 +3,7 @@
 import json
 import sys
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -15,24 +16,38 @@ def methods(as_json: o.Json = False) -> None:
     """List the methods, what they do and where they were published: of train and compare, and of prune."""
     if as_json:
         rows = [
-            {"name": m.name, "summary": m.summary, "paper": m.paper, "truly_sparse": m.truly_sparse} for m in METHODS
+            {
+                "name": m.name,
+                "summary": m.summary,
+                "paper": m.paper,
+                "truly_sparse": m.truly_sparse,
+                "from_dense": m.from_dense,
+            }
+            for m in METHODS
         ]
         cuts = [{"name": m.name, "summary": m.summary, "paper": m.paper} for m in PRUNING_METHODS]
         sys.stdout.write(json.dumps({"training": rows, "pruning": cuts}, indent=2) + "\n")
         return
     table = _table("gossamer train, gossamer compare", "trains on")
     for method in METHODS:
-        trains_on = "truly sparse" if method.truly_sparse else "dense" if method.name == "dense" else "masked"
-        table.add_row(method.name, method.summary, trains_on, method.paper)
+        trains_on = "truly\nsparse" if method.truly_sparse else "dense" if method.name == "dense" else "masked"
+        table.add_row(method.name, method.summary, trains_on, _paper(method.paper))
     Console().print(table)
     table = _table("gossamer prune", "masks")
     for cut in PRUNING_METHODS:
-        table.add_row(cut.name, cut.summary, str(cut.pattern).removesuffix("()"), cut.paper)
+        table.add_row(cut.name, cut.summary, str(cut.pattern).removesuffix("()"), _paper(cut.paper))
     Console().print(table)
 
 
+def _paper(text: str) -> str:
+    """Author and year above the number, so that what a method does has the room."""
+    return text.replace(", arXiv:", "\narXiv:")
+
+
 def _table(title: str, third: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False
+    )
     for header in ("--method", "what it does", third, "paper"):
         table.add_column(header, no_wrap=header == "--method", overflow="fold")
     return table

@@ -35,7 +35,10 @@ DropFraction = Annotated[
     float, typer.Option(help="fraction of the active weights exchanged at an update", rich_help_panel=_SPARSITY)
 ]
 UpdateEvery = Annotated[
-    int, typer.Option(help="steps between two updates; 0: the method's own", rich_help_panel=_SPARSITY)
+    int,
+    typer.Option(
+        help="steps between two updates, or of a phase (iht, ac_dc); 0: the method's own", rich_help_panel=_SPARSITY
+    ),
 ]
 UpdateUntil = Annotated[
     float,

@@ -18,7 +18,8 @@ def findings(summaries: Sequence[Summary]) -> list[str]:
         Plain text: the headline, then any further paragraphs.
     """
     scored = [(item, score) for item in summaries if (score := item.final_accuracy) is not None]
-    sparse = [(item, score) for item, score in scored if not item.is_dense]
+    others = [(item, score) for item, score in scored if not item.is_dense]
+    sparse = [(item, score) for item, score in others if item.density is None or item.density < 1] or others
     dense = next(((item, score) for item, score in scored if item.is_dense), None)
     if not sparse:
         return [f"{_reached(*dense)}." if dense else "No run got as far as an evaluation."]
@@ -28,6 +29,8 @@ def findings(summaries: Sequence[Summary]) -> list[str]:
     said = [f"{_reached(best, score)}, {_against(score, *dense)}.", _costs(best, dense[0])]
     if len(sparse) > 1:
         said.append(f"{_counts(sparse, *dense)} {_fastest(sparse, best, dense[0])}".strip())
+    if len(sparse) < len(others):
+        said.append(" ".join(f"{_reached(*pair)}: it is not sparse." for pair in others if pair not in sparse))
     return [paragraph for paragraph in said if paragraph]
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -12,12 +13,15 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from gossamer import budgets, data, models
 from gossamer.data import Dataset
-from gossamer.nn import SparseLinear, sparsify
+from gossamer.nn import SparseLinear, sparsify, to_sparse
+from gossamer.pruning import find_pruning_method
 from gossamer.sparsifier import Sparsifier
 from gossamer.training.config import Config
+from gossamer.training.first_cut import prune_fresh
 from gossamer.training.machine import memory_bytes
-from gossamer.training.methods import Method, Plan, find_method
+from gossamer.training.methods import Method, find_method
 from gossamer.training.own_model import own_architecture, own_model
+from gossamer.training.plan import Plan
 from gossamer.weights import prunable
 
 _MLP = re.compile(r"mlp:(\d+)(?:x(\d+)|((?:-\d+)*))$")
@@ -39,6 +43,7 @@ class Setup(NamedTuple):
         num_steps: optimizer steps in all.
         steps_per_epoch: optimizer steps in one pass over the data.
         num_weights: weights of the dense network that could be sparse; no biases, a shared weight once.
+        pruning_seconds: what it took to prune the fresh network, where the method does.
     """
 
     method: Method
@@ -49,6 +54,7 @@ class Setup(NamedTuple):
     num_steps: int
     steps_per_epoch: int
     num_weights: int
+    pruning_seconds: float = 0.0
 
 
 def load_data(config: Config) -> Dataset:
@@ -61,10 +67,15 @@ def load_data(config: Config) -> Dataset:
     )
 
 
-def set_up(config: Config, dataset: Dataset) -> Setup:
+def set_up(config: Config, dataset: Dataset, *, rounds: int = 0) -> Setup:
     """Make what a run works on; the same configuration makes the same, bit for bit.
 
     Draws from torch's global generator where the user's own model function does.
+
+    Args:
+        config: of the run.
+        dataset: from `load_data(config)`.
+        rounds: how often a method that prunes the fresh network scores and cuts; 0: the method's own.
 
     Raises:
         ValueError: unknown method or model, or a combination that cannot be.
@@ -74,9 +85,12 @@ def set_up(config: Config, dataset: Dataset) -> Setup:
     budget = _budget(config, method)
     model, storage = _model(config, dataset, method, budget, generator)
     num_weights = sum(math.prod(weight.shape) for weight in prunable(model))
+    start = time.perf_counter()
+    if method.prune_first:
+        model, storage = _first_cut(config, dataset, method, model, storage, generator, rounds)
+    pruning_seconds = time.perf_counter() - start if method.prune_first else 0.0
     optimizer = _optimizer(config, model)
-    steps_per_epoch = -(-len(dataset.train_inputs) // config.batch_size)
-    num_steps = steps_per_epoch * config.epochs
+    steps_per_epoch, num_steps = count_steps(config, dataset)
     plan = Plan(
         sparsity=config.sparsity,
         start_sparsity=None if storage == "truly sparse" else config.sparsity,
@@ -84,12 +98,20 @@ def set_up(config: Config, dataset: Dataset) -> Setup:
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
         drop_fraction=config.drop_fraction,
-        update_every=config.update_every or method.update_every(steps_per_epoch),
+        update_every=config.update_every or method.update_every(steps_per_epoch, num_steps),
         update_until=config.update_until,
         generator=generator,
     )
     sparsifier = method.make(model, optimizer, plan)
-    return Setup(method, storage, model, optimizer, sparsifier, num_steps, steps_per_epoch, num_weights)
+    return Setup(
+        method, storage, model, optimizer, sparsifier, num_steps, steps_per_epoch, num_weights, pruning_seconds
+    )
+
+
+def count_steps(config: Config, dataset: Dataset) -> tuple[int, int]:
+    """Return the optimizer steps of one pass over the data, and those of the whole run."""
+    steps_per_epoch = -(-len(dataset.train_inputs) // config.batch_size)
+    return steps_per_epoch, steps_per_epoch * config.epochs
 
 
 def build_model(name: str, dataset: Dataset | None, *, seed: int) -> nn.Module:
@@ -123,13 +145,46 @@ def _model(
         model = _mlp(config, dataset, method, budget if born_sparse else None, generator)
     else:
         model = sparsify(own, sparsity=config.sparsity, budget=budget, generator=generator) if born_sparse else own
+    if method.prune_first:
+        return model, storage
     if storage == "truly sparse" and method.from_dense:
         # Every weight exists at first, and is stored as it will be when most of them are gone.
         model = sparsify(model, sparsity=0.0, budget=budgets.uniform, generator=generator, rescale=False)
-    if not any(isinstance(module, SparseLinear) for module in model.modules()):
-        # At a sparsity of zero, or near it, no layer leaves anything out.
-        storage = "dense" if storage == "dense" else "masked"
-    return model, storage
+    return model, _found(model, storage)
+
+
+def _first_cut(
+    config: Config,
+    dataset: Dataset,
+    method: Method,
+    model: nn.Module,
+    storage: str,
+    generator: torch.Generator,
+    rounds: int,
+) -> tuple[nn.Module, str]:
+    """The dense network without what its method prunes before the first step, and how its weights are stored."""
+    by = find_pruning_method(method.prune_first)
+    pruned = prune_fresh(
+        model,
+        by,
+        dataset,
+        sparsity=config.sparsity,
+        budget=method.budget,
+        rounds=rounds or by.rounds,
+        batch_size=config.batch_size,
+        generator=generator,
+    )
+    linear = [module for module in pruned.modules() if type(module) is nn.Linear]
+    if storage == "truly sparse" and any(not bool(layer.weight.all()) for layer in linear):
+        pruned = to_sparse(pruned)
+    return pruned, _found(pruned, storage)
+
+
+def _found(model: nn.Module, storage: str) -> str:
+    """The storage that is there: at a sparsity of zero, or near it, no layer leaves anything out."""
+    if any(isinstance(module, SparseLinear) for module in model.modules()):
+        return storage
+    return "dense" if storage == "dense" else "masked"
 
 
 def _own(config: Config, dataset: Dataset, method: Method) -> nn.Module:
@@ -178,6 +233,11 @@ def _storage(config: Config, method: Method, own: nn.Module | None) -> str:
     if method.name == "dense":
         return "dense"
     has_convolutions = own is not None and any(isinstance(module, _CONVOLUTIONS) for module in own.modules())
+    if config.storage == "sparse" and method.masked_only:
+        raise ValueError(
+            f"{method.name} can only be masked, as its weights come back as a dense network has them; leave out "
+            "--storage sparse"
+        )
     if config.storage == "sparse" and has_convolutions:
         raise ValueError("convolutions can only be masked so far; leave out --storage sparse")
     truly = method.truly_sparse and not has_convolutions if config.storage == "auto" else config.storage == "sparse"
@@ -188,9 +248,7 @@ def _budget(config: Config, method: Method) -> budgets.Budget:
     if not config.epsilon:
         return method.budget
     if method.from_dense:
-        raise ValueError(
-            f"--epsilon has no place in {method.name}, which removes weights little by little; give --sparsity"
-        )
+        raise ValueError(f"--epsilon has no place in {method.name}, which starts dense; give --sparsity")
 
     def by_epsilon(shapes: dict[str, tuple[int, ...]], *, sparsity: float) -> dict[str, int]:
         return budgets.er_epsilon(shapes, epsilon=config.epsilon)

@@ -14,8 +14,9 @@ from torch.nn.functional import cross_entropy
 
 from gossamer import data
 from gossamer.data import Dataset
-from gossamer.training.build import Setup, set_up
+from gossamer.training.build import Setup, count_steps, set_up
 from gossamer.training.config import Config
+from gossamer.training.methods import find_method
 from gossamer.training.record import PARTS, Record
 from gossamer.training.trial import warm_up
 
@@ -60,6 +61,8 @@ def train(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
+        if find_method(config.method).prune_first:
+            watch(0, count_steps(config, dataset)[1], "pruning")
         setup = set_up(config, dataset)
         try:
             watch(0, setup.num_steps, "compiling kernels")

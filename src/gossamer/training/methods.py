@@ -4,44 +4,13 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from gossamer import recipes
-from gossamer.budgets import Budget, er, erk, uniform
+from gossamer.budgets import Budget, er, erk, global_, uniform
 from gossamer.sparsifier import Sparsifier
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a method needs to know of a training run.
-
-    Attributes:
-        sparsity: asked for at the end.
-        start_sparsity: what the recipe makes of dense weights at the start; None: the model is truly sparse already.
-        budget: splits what is kept.
-        num_steps: optimizer steps in all.
-        steps_per_epoch: optimizer steps in one pass over the data.
-        drop_fraction: fraction exchanged at an update.
-        update_every: steps between two updates.
-        update_until: fraction of the training after which the topology stays; 0: the method's own.
-        generator: source of randomness.
-    """
-
-    sparsity: float
-    start_sparsity: float | None
-    budget: Budget
-    num_steps: int
-    steps_per_epoch: int
-    drop_fraction: float
-    update_every: int
-    update_until: float
-    generator: torch.Generator
-
-    def stop_step(self, own: int) -> int:
-        """Return the step before which the last update comes; `own`: the method's own."""
-        return max(1, round(self.num_steps * self.update_until) if self.update_until else own)
+from gossamer.training import born_sparse, from_dense
+from gossamer.training.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +23,12 @@ class Method:
         summary: one line.
         paper: where it was published.
         truly_sparse: whether it trains on truly sparse weights unless told otherwise.
+        masked_only: whether it has no truly sparse form, as its weights come back as a dense network has them.
         from_dense: whether the network starts dense and becomes sparse.
+        prune_first: the row of `gossamer.pruning.PRUNING_METHODS` that prunes the fresh network; empty: none does.
         all_relu: whether its networks use All-ReLU.
         budget: how it splits what is kept unless told otherwise.
-        update_every: (steps per epoch) -> steps between two updates unless told otherwise.
+        update_every: (steps per epoch, steps in all) -> steps between two updates unless told otherwise.
         make: (model, optimizer, plan) -> sparsifier, or None where nothing is sparse.
     """
 
@@ -66,69 +37,26 @@ class Method:
     summary: str
     paper: str
     truly_sparse: bool = True
+    masked_only: bool = False
     from_dense: bool = False
+    prune_first: str = ""
     all_relu: bool = False
     budget: Budget = erk
-    update_every: Callable[[int], int] = lambda steps_per_epoch: 100
+    update_every: Callable[[int, int], int] = lambda steps_per_epoch, num_steps: 100
     make: Callable[[nn.Module, Optimizer, Plan], Sparsifier | None]
 
 
-def _static(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
-    return recipes.static(model, optimizer, generator=plan.generator, sparsity=plan.start_sparsity, budget=plan.budget)
-
-
-def _set(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
-    return recipes.set_(
-        model,
-        optimizer,
-        update_every=plan.update_every,
-        # After every epoch but the last, as in the paper.
-        stop_step=plan.stop_step(plan.num_steps - plan.steps_per_epoch + 1),
-        generator=plan.generator,
-        sparsity=plan.start_sparsity,
-        drop_fraction=plan.drop_fraction,
-        budget=plan.budget,
-    )
-
-
-def _rigl(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
-    return recipes.rigl(
-        model,
-        optimizer,
-        stop_step=plan.stop_step(plan.num_steps * 3 // 4),
-        generator=plan.generator,
-        sparsity=plan.start_sparsity,
-        update_every=plan.update_every,
-        drop_fraction=plan.drop_fraction,
-        budget=plan.budget,
-    )
-
-
-def _gmp(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
-    return recipes.gmp(
-        model,
-        optimizer,
-        sparsity=plan.sparsity,
-        start_step=plan.num_steps // 10,
-        stop_step=max(plan.num_steps // 10 + 1, plan.stop_step(plan.num_steps * 3 // 4)),
-        update_every=plan.update_every,
-        budget=plan.budget,
-    )
-
-
-def _truly_sparse(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
-    return recipes.truly_sparse(
-        model,
-        optimizer,
-        update_every=plan.update_every,
-        stop_step=plan.stop_step(plan.num_steps - plan.steps_per_epoch + 1),
-        # 40 % of the training, as in the authors' code; then five removals.
-        prune_start_step=max(1, plan.num_steps * 2 // 5),
-        prune_every=max(1, plan.num_steps // 10),
-        generator=plan.generator,
-        sparsity=plan.start_sparsity,
-        drop_fraction=plan.drop_fraction,
-        budget=plan.budget,
+def _pruned_first(name: str, label: str, summary: str, paper: str, *, by: str) -> Method:
+    """The row of a method that prunes a fresh network and then trains what is left."""
+    return Method(
+        name=name,
+        label=label,
+        summary=summary,
+        paper=paper,
+        from_dense=True,
+        prune_first=by,
+        budget=global_,
+        make=born_sparse.hold,
     )
 
 
@@ -146,7 +74,7 @@ METHODS = (
         label="static",
         summary="a random topology that never changes",
         paper="Mocanu et al. 2016, arXiv:1604.05978",
-        make=_static,
+        make=born_sparse.static,
     ),
     Method(
         name="set",
@@ -154,15 +82,15 @@ METHODS = (
         summary="drop the weights nearest zero, grow others at random",
         paper="Mocanu et al. 2018, arXiv:1707.04780",
         budget=er,
-        update_every=lambda steps_per_epoch: steps_per_epoch,
-        make=_set,
+        update_every=lambda steps_per_epoch, num_steps: steps_per_epoch,
+        make=born_sparse.set_,
     ),
     Method(
         name="rigl",
         label="RigL",
         summary="drop the smallest weights, grow where the gradient is largest",
         paper="Evci et al. 2020, arXiv:1911.11134",
-        make=_rigl,
+        make=born_sparse.rigl,
     ),
     Method(
         name="gmp",
@@ -172,7 +100,7 @@ METHODS = (
         truly_sparse=False,
         from_dense=True,
         budget=uniform,
-        make=_gmp,
+        make=from_dense.gmp,
     ),
     Method(
         name="truly_sparse",
@@ -181,8 +109,101 @@ METHODS = (
         paper="Curci et al. 2021, arXiv:2102.01732",
         all_relu=True,
         budget=er,
-        update_every=lambda steps_per_epoch: steps_per_epoch,
-        make=_truly_sparse,
+        update_every=lambda steps_per_epoch, num_steps: steps_per_epoch,
+        make=born_sparse.truly_sparse,
+    ),
+    _pruned_first(
+        "snip",
+        "SNIP",
+        "start dense, keep where weight times gradient is largest, train that",
+        "Lee et al. 2019, arXiv:1810.02340",
+        by="snip",
+    ),
+    _pruned_first(
+        "iterative_snip",
+        "iterative SNIP",
+        "start dense, SNIP in a hundred small cuts, train what is left",
+        "de Jorge et al. 2021, arXiv:2006.09081",
+        by="iterative_snip",
+    ),
+    _pruned_first(
+        "grasp",
+        "GraSP",
+        "start dense, keep what preserves the flow of the gradient, train that",
+        "Wang et al. 2020, arXiv:2002.07376",
+        by="grasp",
+    ),
+    _pruned_first(
+        "synflow",
+        "SynFlow",
+        "start dense, keep what carries most from input to output, train that",
+        "Tanaka et al. 2020, arXiv:2006.05467",
+        by="synflow",
+    ),
+    _pruned_first(
+        "magnitude_init",
+        "magnitude at start",
+        "start dense, keep the largest first values, train them: the control",
+        "Frankle et al. 2021, arXiv:2009.08576",
+        by="magnitude",
+    ),
+    Method(
+        name="dsd",
+        label="DSD",
+        summary="dense, sparse, and dense again: a regularizer, it ENDS DENSE",
+        paper="Han et al. 2017, arXiv:1607.04381",
+        truly_sparse=False,
+        masked_only=True,
+        from_dense=True,
+        budget=uniform,
+        make=from_dense.dsd,
+    ),
+    Method(
+        name="iht",
+        label="IHT",
+        summary="dense and sparse phases in turn; weights return as they were",
+        paper="Jin et al. 2016, arXiv:1607.05423",
+        truly_sparse=False,
+        masked_only=True,
+        from_dense=True,
+        budget=uniform,
+        update_every=lambda steps_per_epoch, num_steps: max(1, num_steps // 8),
+        make=from_dense.iht,
+    ),
+    Method(
+        name="ac_dc",
+        label="AC/DC",
+        summary="dense and sparse phases in turn; weights return as zero",
+        paper="Peste et al. 2021, arXiv:2106.12379",
+        truly_sparse=False,
+        masked_only=True,
+        from_dense=True,
+        budget=global_,
+        update_every=lambda steps_per_epoch, num_steps: max(1, num_steps // 20),
+        make=from_dense.ac_dc,
+    ),
+    Method(
+        name="dns",
+        label="DNS",
+        summary="hide small weights, splice back those that grow: the sparsity is free",
+        paper="Guo et al. 2016, arXiv:1608.04493",
+        truly_sparse=False,
+        masked_only=True,
+        from_dense=True,
+        update_every=lambda steps_per_epoch, num_steps: 16,
+        make=from_dense.dns,
+    ),
+    Method(
+        name="dpf",
+        label="DPF",
+        summary="train a dense copy by the gradient of its pruned self",
+        paper="Lin et al. 2020, arXiv:2006.07253",
+        truly_sparse=False,
+        masked_only=True,
+        from_dense=True,
+        budget=global_,
+        update_every=lambda steps_per_epoch, num_steps: 16,
+        make=from_dense.dpf,
     ),
 )
 

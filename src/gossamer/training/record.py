@@ -35,7 +35,7 @@ class Progress:
     Attributes:
         checksum: of the data: a run goes on with the data that it began with.
         step: optimizer steps done.
-        seconds: spent in them.
+        seconds: spent in them, and before the first in pruning.
         best_accuracy, final_accuracy: of the evaluations so far.
         loss_sum, loss_count: over the samples since the last evaluation.
         diary_size: bytes of the diary at the checkpoint.
@@ -70,7 +70,8 @@ class Record:
 
     def __init__(self, config: Config, dataset: Dataset, folder: Path, setup: Setup) -> None:
         self._config, self._dataset, self._folder, self._setup = config, dataset, folder, setup
-        self.progress = Progress(checksum=_checksum(dataset))
+        self.progress = Progress(checksum=_checksum(dataset), seconds=setup.pruning_seconds)
+        self.progress.where["topology"] = setup.pruning_seconds
         self._diary: Diary
 
     def begin(self, *, resume: bool) -> None:
@@ -174,7 +175,8 @@ class Record:
         if setup.sparsifier:
             setup.sparsifier.finalize()
         model = kept_model(setup)
-        self._diary.write("layers", {"when": "after", "layers": describe_layers(model)})
+        layers = describe_layers(model)
+        self._diary.write("layers", {"when": "after", "layers": layers})
         files.save(model, self._folder / MODEL, metadata={"method": self._config.method, "model": self._config.model})
         fields = {
             "status": "finished",
@@ -187,6 +189,8 @@ class Record:
             "training_bytes": held,
             "num_active": self._num_active(),
             "num_weights": setup.num_weights,
+            # Nothing of the inputs comes through such a layer.
+            "empty_layers": [layer["name"] for layer in layers if not layer["num_active"]],
             "where": progress.where,
         }
         self._diary.write("end", fields)

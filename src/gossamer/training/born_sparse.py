@@ -1,0 +1,69 @@
+"""Methods whose networks are sparse from the first step: each wired into a run."""
+
+from torch import nn
+from torch.optim import Optimizer
+
+from gossamer import recipes
+from gossamer.sparsifier import Sparsifier
+from gossamer.training.plan import Plan
+from gossamer.weights import MaskedWeight, prunable
+
+
+def static(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.static`."""
+    return recipes.static(model, optimizer, generator=plan.generator, sparsity=plan.start_sparsity, budget=plan.budget)
+
+
+def set_(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.set_`."""
+    return recipes.set_(
+        model,
+        optimizer,
+        update_every=plan.update_every,
+        # After every epoch but the last, as in the paper.
+        stop_step=plan.stop_step(plan.num_steps - plan.steps_per_epoch + 1),
+        generator=plan.generator,
+        sparsity=plan.start_sparsity,
+        drop_fraction=plan.drop_fraction,
+        budget=plan.budget,
+    )
+
+
+def rigl(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.rigl`."""
+    return recipes.rigl(
+        model,
+        optimizer,
+        stop_step=plan.stop_step(plan.num_steps * 3 // 4),
+        generator=plan.generator,
+        sparsity=plan.start_sparsity,
+        update_every=plan.update_every,
+        drop_fraction=plan.drop_fraction,
+        budget=plan.budget,
+    )
+
+
+def truly_sparse(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.truly_sparse`."""
+    return recipes.truly_sparse(
+        model,
+        optimizer,
+        update_every=plan.update_every,
+        stop_step=plan.stop_step(plan.num_steps - plan.steps_per_epoch + 1),
+        # 40 % of the training, as in the authors' code; then five removals.
+        prune_start_step=max(1, plan.num_steps * 2 // 5),
+        prune_every=max(1, plan.num_steps // 10),
+        generator=plan.generator,
+        sparsity=plan.start_sparsity,
+        drop_fraction=plan.drop_fraction,
+        budget=plan.budget,
+    )
+
+
+def hold(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.hold` on a network that was pruned before its first step."""
+    weights = prunable(model)
+    if all(isinstance(weight, MaskedWeight) and bool(weight.values().all()) for weight in weights):
+        # At a sparsity of zero, or near it, nothing was pruned and there is nothing to hold.
+        return Sparsifier(weights, optimizer, updates=[], generator=plan.generator)
+    return recipes.hold(model, optimizer)
