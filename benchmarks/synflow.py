@@ -3,9 +3,10 @@
     python benchmarks/synflow.py                              # the six-layer network and ResNet-20, then VGG-16
     python benchmarks/synflow.py --networks vgg16 --cost      # only what 100 rounds cost, beside one pass
 
-As in the authors' experiment: seed 0, inputs from N(0, 1), 100 of them with labels drawn at random, one batch, evaluation
-mode, all weights of the network compete. Shown for each criterion, where one weight in 10^x stays, are the number of
-empty layers, the weights on a path from input to output, and the weights kept. A layer that is not empty can still be dead.
+As in the authors' experiment: seed 0, inputs from N(0, 1), 100 of them with labels drawn at random, one batch,
+evaluation mode, all weights of the network compete. Shown for each criterion, where one weight in 10^x stays, are the
+number of empty layers, the weights on a path from input to output, and the weights kept. A layer that is not empty can
+still be dead.
 """
 
 import argparse
