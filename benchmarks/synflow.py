@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gossamer import budgets, criteria, models, prune
-from gossamer.statistics import Flow
+from gossamer.statistics import on_a_path
 from gossamer.training.machine import describe_machine
 
 CRITERIA: dict[str, tuple[Callable[..., Tensor], int]] = {
@@ -50,16 +50,6 @@ def network(name: str) -> tuple[nn.Module, tuple[int, ...]]:
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
     """Return the weights of linear layers and convolutions by name."""
     return {name: weight for name, weight in model.named_parameters() if weight.dim() > 1}
-
-
-def on_a_path(model: nn.Module, example: Tensor) -> int:
-    """Count the weights through which something flows."""
-    weights = {name: weight.detach() for name, weight in weights_of(model).items()}
-    try:
-        _, gradients = Flow(model, weights_of(model), example=example).measure(weights)
-    except ValueError:
-        return 0
-    return sum(int(((gradients[name] > 0) & (weight != 0)).sum()) for name, weight in weights.items())
 
 
 def cut(model: nn.Module, label: str, power: float, batch: tuple[Tensor, Tensor]) -> nn.Module:
@@ -96,7 +86,9 @@ def show_collapse(name: str, powers: list[float]) -> None:
                 cells.append(f"stopped: {error}"[:40])
                 continue
             kept = [int(weight.count_nonzero()) for weight in weights_of(small).values()]
-            cells.append(f"{kept.count(0)} / {on_a_path(small, batch[0])} / {sum(kept)}")
+            cells.append(
+                f"{kept.count(0)} / {sum(on_a_path(small, weights_of(small), example=batch[0]).values())} / {sum(kept)}"
+            )
         table.add_row(label, *cells)
     Console(width=140).print(table)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gossamer.statistics import Flow
+from gossamer.statistics import Flow, on_a_path
 
 
 def chain(sizes: list[int], seed: int = 0) -> Any:
@@ -117,3 +117,19 @@ def test_the_model_is_left_as_it_is() -> None:
 
     assert model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_weight_behind_a_dead_unit_lies_on_no_path() -> None:
+    model: Any = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
+    # Unit 0 is read by nobody, unit 1 hears nobody, unit 2 is on a path.
+    model[0].weight.data = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [0.0, -2.0, 0.0]])
+    model[2].weight.data = torch.tensor([[0.0, 5.0, 1.0], [0.0, 5.0, 0.0]])
+
+    assert on_a_path(model, weights_of(model), example=torch.zeros(1, 3)) == {"0.weight": 1, "2.weight": 1}
+
+
+def test_where_nothing_flows_no_weight_is_on_a_path() -> None:
+    model: Any = chain([4, 5, 3])
+    model[3].weight.data.zero_()
+
+    assert on_a_path(model, weights_of(model), example=torch.zeros(1, 4)) == {"0.weight": 0, "3.weight": 0}

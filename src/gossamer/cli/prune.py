@@ -12,13 +12,13 @@ import typer
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from gossamer import budgets, data, files, patterns, pruning, training
+from gossamer import budgets, data, files, patterns, pruning, statistics, training
 from gossamer.cli import options as o
 from gossamer.cli.progress import waiting
 from gossamer.cli.run import set_threads
 from gossamer.cli.tables import say, show_table, size_text
 from gossamer.counts import check_positive, sparsity_of
-from gossamer.nn import SparseLinear, to_sparse
+from gossamer.nn import SparseLinear, to_dense, to_sparse
 from gossamer.weights import numel, prunable
 
 _BUDGETS: dict[str, budgets.Budget] = {
@@ -172,9 +172,20 @@ def _fields(trained: nn.Module, small: nn.Module, stored: nn.Module, dataset: da
     fields: dict[str, Any] = {"layers": layers, "sparsity": sparsity_of(active, total)}
     fields |= {"dense_bytes": _bytes(trained), "bytes": _bytes(stored)}
     if dataset is not None:
+        fields["num_on_a_path"] = _on_a_path(small, dataset)
         fields["accuracy_before"] = training.evaluate(trained, dataset)[1]
         fields["accuracy_after"] = training.evaluate(stored, dataset)[1]
     return fields
+
+
+def _on_a_path(model: nn.Module, dataset: data.Dataset) -> int | None:
+    """How many weights lead from input to output; None where the model's outputs are no single tensor."""
+    dense = to_dense(model)
+    weights = {weight.name: weight.parameter for weight in prunable(dense, embeddings=True, frozen=True)}
+    try:
+        return sum(statistics.on_a_path(dense, weights, example=dataset.train_inputs[:1]).values())
+    except ValueError:
+        return None
 
 
 def _bytes(model: nn.Module) -> int:
@@ -193,11 +204,14 @@ def _show(fields: dict[str, Any], title: str, *, written: Path | None) -> None:
     show_table("weight", [layer["name"] for layer in layers], columns, words=["stored"])
     if "accuracy_before" in fields:
         say(f"accuracy {100 * fields['accuracy_before']:.1f} % before, {100 * fields['accuracy_after']:.1f} % after")
+        kept, useful = sum(layer["num_active"] for layer in layers), fields["num_on_a_path"]
+        if useful is not None and useful < kept:
+            say(f"{kept - useful:,} of the {kept:,} weights that stay lie on no path from input to output")
     small, dense = fields["bytes"], fields["dense_bytes"]
     if small < dense:
         say(f"the model takes {size_text(small)}, {dense / small:.1f} times less than the dense {size_text(dense)}")
     else:
         say(f"the model is not smaller than the dense {size_text(dense)}: too few weights go, or not of linear layers")
-    if kept := [layer["name"] for layer in layers if layer["stored"] == "dense" and layer["sparsity"] > 0]:
-        say(f"dense with zeros, so neither smaller nor faster: {', '.join(kept)}")
+    if whole := [layer["name"] for layer in layers if layer["stored"] == "dense" and layer["sparsity"] > 0]:
+        say(f"dense with zeros, so neither smaller nor faster: {', '.join(whole)}")
     say("nothing was written (--dry-run)" if written is None else f"model  {written}")

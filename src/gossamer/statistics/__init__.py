@@ -1,7 +1,7 @@
 """What criteria need to know of a model and its data, measured on a model that is left exactly as it was."""
 
 from gossamer.statistics.batch_norm import has_running_statistics, reestimate_
-from gossamer.statistics.flow import Flow
+from gossamer.statistics.flow import Flow, NoFlowError
 from gossamer.statistics.gradients import (
     hessian_diagonal,
     hessian_gradient,
@@ -12,12 +12,14 @@ from gossamer.statistics.gradients import (
     squared_gradient,
 )
 from gossamer.statistics.inputs import Moments, input_moments
+from gossamer.statistics.paths import on_a_path
 from gossamer.statistics.units import UnitMoments, unit_gates, unit_moments
 from gossamer.statistics.untouched import untouched
 
 __all__ = [
     "Flow",
     "Moments",
+    "NoFlowError",
     "UnitMoments",
     "has_running_statistics",
     "hessian_diagonal",
@@ -25,6 +27,7 @@ __all__ = [
     "hessian_product",
     "input_moments",
     "mean_gradient",
+    "on_a_path",
     "output_sensitivity",
     "reestimate_",
     "sample_gradients",

@@ -8,6 +8,10 @@ import torch
 from torch import Tensor, nn
 
 
+class NoFlowError(ValueError):
+    """No path leads from the inputs to the outputs."""
+
+
 @final
 class Flow:
     """The synaptic flow R of a model and its derivatives, in float64.
@@ -57,7 +61,8 @@ class Flow:
             R, and name -> dR/d|w|, shape of the weight, float64, never negative.
 
         Raises:
-            ValueError: R is zero (no path from input to output is left), or it is not finite.
+            NoFlowError: R is zero: no path from input to output is left.
+            ValueError: R is not finite, or does not depend on a weight.
         """
         with torch.no_grad():
             for name, own in self._weights.items():
@@ -67,9 +72,10 @@ class Flow:
             raise ValueError(f"the flow ends in one tensor of outputs, got {type(outputs).__name__}; wrap the model")
         flow = outputs.sum()
         value = float(flow.detach())
-        if not 0.0 < value < float("inf"):
-            what = "no path from input to output is left" if value == 0.0 else f"it is {value}"
-            raise ValueError(f"the synaptic flow cannot be measured: {what}; ask for less sparsity, or more rounds")
+        if value == 0.0:
+            raise NoFlowError("no path from input to output is left; ask for less sparsity, or for more rounds")
+        if not value < float("inf"):
+            raise ValueError(f"the synaptic flow is {value}; check the weights for NaN and for very large numbers")
         found = torch.autograd.grad(flow, list(self._weights.values()), allow_unused=True)
         unused = [name for name, gradient in zip(self._weights, found, strict=True) if gradient is None]
         if unused:
