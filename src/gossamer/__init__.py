@@ -19,6 +19,7 @@ from gossamer import (
     updates,
 )
 from gossamer.controller import Controller
+from gossamer.distillation import distillation
 from gossamer.files import load, save
 from gossamer.nn import sparsify, to_dense, to_sparse
 from gossamer.pruning import prune
@@ -33,6 +34,7 @@ __all__ = [
     "budgets",
     "criteria",
     "data",
+    "distillation",
     "growth",
     "load",
     "models",

@@ -9,7 +9,7 @@ from .source import DOCS, PACKAGE, module_name, python_files, table_rows
 # the families of ring 1 never import one another.
 RINGS = (
     ("atomic", "counts", "masks", "ranking", "sampling", "schedules", "topology"),
-    ("budgets", "criteria", "growth", "kernels", "patterns", "penalties"),
+    ("budgets", "criteria", "distillation", "growth", "kernels", "patterns", "penalties"),
     ("controller", "files", "nn", "reparametrizations", "solvers", "statistics", "weights"),
     ("pruning", "rewinding", "sparsifier", "updates"),
     ("data", "models", "recipes", "report", "training"),
