@@ -102,6 +102,19 @@ def test_solvers_of_n_m_take_the_numbers_of_the_pattern(rule: Callable[..., Any]
     assert groups.tolist() == [2] * 72
 
 
+def test_solvers_of_n_m_refuse_convolutions_whose_channels_they_would_not_group() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Flatten(), nn.Linear(32, 4))
+
+    with pytest.raises(ValueError, match=r"sparsegpt_nm groups unfolded inputs"):
+        pruned(
+            model,
+            solvers.sparsegpt_nm,
+            sparsity=0.5,
+            pattern=patterns.nm(2, 4),
+            data=[(torch.ones(2, 4, 4, 4), torch.zeros(2, dtype=torch.long))],
+        )
+
+
 def test_a_solver_moves_what_stays_and_harms_the_layer_less() -> None:
     model: Any = nn.Sequential(nn.Flatten(), nn.Linear(36, 8))
     inputs = torch.cat([inputs for inputs, _ in samples(400)])

@@ -87,6 +87,11 @@ def _solve_(
         missing = [name for name, value in own.items() if value is None]
         if missing:
             raise ValueError(f"{name_of(solver)} works on N:M masks; pass pattern=gs.patterns.nm(2, 4)")
+        if "n" in own and len(weight.shape) > 2:
+            raise ValueError(
+                f"{name_of(solver)} groups unfolded inputs, {pattern} groups channels, so {weight.name} of a convolution "
+                "would fit no format; exclude it, or use a criterion of weights"
+            )
         given = supply.gather(wanted(solver, settings=_SETTINGS), [weight])[weight.name]
         solution = solver(**given, **own)
         if not isinstance(solution, Solution):
