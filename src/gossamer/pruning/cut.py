@@ -89,8 +89,8 @@ def _solve_(
             raise ValueError(f"{name_of(solver)} works on N:M masks; pass pattern=gs.patterns.nm(2, 4)")
         if "n" in own and len(weight.shape) > 2:
             raise ValueError(
-                f"{name_of(solver)} groups unfolded inputs, {pattern} groups channels, so {weight.name} of a convolution "
-                "would fit no format; exclude it, or use a criterion of weights"
+                f"{name_of(solver)} groups unfolded inputs, {pattern} groups channels; {weight.name} of a convolution "
+                "then fits no format: exclude it, or use a criterion of weights"
             )
         given = supply.gather(wanted(solver, settings=_SETTINGS), [weight])[weight.name]
         solution = solver(**given, **own)
