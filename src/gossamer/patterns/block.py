@@ -2,45 +2,12 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from gossamer.counts import check_positive
-from gossamer.patterns import whole
-from gossamer.patterns.pattern import Shape, as_matrix, check_asked, check_feasible
+from gossamer.patterns.in_blocks import InBlocks
+from gossamer.patterns.pattern import Matrix, Shape
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Block:
-    """The pattern that `block` returns.
-
-    Attributes:
-        rows, columns: size of a block.
-    """
-
-    rows: int
-    columns: int
-
-    def __repr__(self) -> str:
-        return f"block({self.rows}, {self.columns})"
-
-    def nearest(self, shape: Shape, num_active: int) -> int:
-        """Return the nearest count that whole blocks can have."""
-        matrix = as_matrix(self, shape)
-        return whole.nearest(matrix, (self.rows, self.columns), check_asked(self, shape, num_active))
-
-    def keep(self, scores: Tensor, num_active: int) -> Tensor:
-        """Mark the whole blocks of that count with the largest sum of scores."""
-        check_feasible(self, scores, num_active)
-        rows, columns = as_matrix(self, tuple(scores.shape))
-        kept = whole.keep(scores.reshape(rows, columns), (self.rows, self.columns), num_active)
-        return kept.reshape(scores.shape)
-
-    def groups(self, shape: Shape) -> Tensor:
-        """Number the blocks by rows."""
-        return whole.groups(as_matrix(self, shape), (self.rows, self.columns)).reshape(shape)
-
-
-def block(rows: int, columns: int) -> Block:
+def block(rows: int, columns: int) -> InBlocks:
     """Let rectangles of the matrix [out, in * kernel] stay or go as a whole; they compete by the sum of their scores.
 
     Where the size of a block does not divide that of the matrix, the blocks at the right and at the bottom are cut
@@ -70,4 +37,15 @@ def block(rows: int, columns: int) -> Block:
         Narang, Undersander, Diamos. Block-Sparse Recurrent Neural Networks. 2017, arXiv:1711.02782.
         Differs: blocks compete by their sum, the paper thresholds the largest magnitude of a block.
     """
-    return Block(rows=check_positive(rows, name="rows"), columns=check_positive(columns, name="columns"))
+    size = check_positive(rows, name="rows"), check_positive(columns, name="columns")
+    return InBlocks(text=f"block({rows}, {columns})", block_of=_Rectangle(size))
+
+
+@dataclass(frozen=True)
+class _Rectangle:
+    """The same block for every shape; a record, so that equal patterns are equal."""
+
+    size: Matrix
+
+    def __call__(self, shape: Shape, matrix: Matrix) -> Matrix:
+        return self.size

@@ -1,12 +1,12 @@
 """Named ways to prune a model that is there: a row each, with its paper."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from gossamer import budgets, criteria, patterns, solvers
+from gossamer.lookup import find
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,10 +184,4 @@ def find_pruning_method(name: str) -> PruningMethod:
     Raises:
         ValueError: there is none; the error names the nearest.
     """
-    for method in PRUNING_METHODS:
-        if method.name == name:
-            return method
-    names = [method.name for method in PRUNING_METHODS]
-    near = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise ValueError(f"unknown pruning method {name!r}; {hint}known are {', '.join(names)} (see: gossamer methods)")
+    return find(PRUNING_METHODS, name, what="pruning method")

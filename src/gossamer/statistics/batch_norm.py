@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gossamer.statistics.batches import call, read
+from gossamer.statistics.batches import call, device_of, read
 
 
 def has_running_statistics(model: nn.Module) -> bool:
@@ -32,7 +32,7 @@ def reestimate_(model: nn.Module, data: Iterable[Any]) -> None:
     norms = [module for module in _norms(model) if module.track_running_stats]
     modes = {module: module.training for module in model.modules()}
     momenta = {module: module.momentum for module in norms}
-    device = next(model.parameters()).device
+    device = device_of(model)
     try:
         model.eval()
         for norm in norms:

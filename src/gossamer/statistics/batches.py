@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Batch(NamedTuple):
@@ -45,6 +45,11 @@ def read(data: Iterable[Any], *, device: torch.device, labelled: bool) -> Iterat
         yield Batch(_moved(inputs, device), _moved(targets, device))
     if not found:
         raise ValueError("the data gave no batch: it is empty, or an iterator already read to its end; pass a list")
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a model's parameters are; the CPU for one without any."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def call(model: Any, inputs: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.statistics.batches import Batch, call, read, single, size
+from gossamer.statistics.batches import Batch, call, device_of, read, single, size
 from gossamer.statistics.untouched import untouched
 
 Loss = Callable[[Any, Any], Tensor]
@@ -162,7 +162,7 @@ def output_sensitivity(model: nn.Module, weights: Mapping[str, Tensor], data: It
     """
     sums, count = _zeros(weights), 0
     with untouched(model):
-        for batch in read(data, device=_device(model), labelled=False):
+        for batch in read(data, device=device_of(model), labelled=False):
             for sample in single(batch):
                 count += 1
                 outputs = call(model, sample.inputs)
@@ -173,11 +173,7 @@ def output_sensitivity(model: nn.Module, weights: Mapping[str, Tensor], data: It
 
 
 def _batches(model: nn.Module, data: Iterable[Any]) -> Iterator[Batch]:
-    return read(data, device=_device(model), labelled=True)
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    return read(data, device=device_of(model), labelled=True)
 
 
 def _loss(model: nn.Module, batch: Batch, loss_fn: Loss) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gossamer.nn import SparseLinear
-from gossamer.statistics.batches import call, read
+from gossamer.statistics.batches import call, device_of, read
 from gossamer.statistics.untouched import untouched
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
@@ -54,7 +54,7 @@ def input_moments(
     for name, module in owners.items():
         _check_kind(name, module)
     handles = [module.register_forward_pre_hook(_recorder(name, found, gram)) for name, module in owners.items()]
-    device = next(model.parameters()).device
+    device = device_of(model)
     try:
         with untouched(model), torch.no_grad():
             for batch in read(data, device=device, labelled=False):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from gossamer.statistics.batches import call, read, size
+from gossamer.statistics.batches import call, device_of, read, size
 from gossamer.statistics.gradients import checked_loss
 from gossamer.statistics.untouched import untouched
 
@@ -70,7 +70,7 @@ def unit_moments(model: nn.Module, owners: Mapping[str, nn.Module], data: Iterab
         return activation
 
     with untouched(model), torch.no_grad():
-        for batch in read(data, device=_device(model), labelled=False):
+        for batch in read(data, device=device_of(model), labelled=False):
             observed(model, owners, batch.inputs, observe)
     return {name: _moments(name, sums[name], count[name]) for name in owners}
 
@@ -96,7 +96,7 @@ def unit_gates(
     """
     found: dict[str, list[Tensor]] = {name: [] for name in owners}
     with untouched(model):
-        for batch in read(data, device=_device(model), labelled=True):
+        for batch in read(data, device=device_of(model), labelled=True):
             gates: dict[str, Tensor] = {}
 
             def gate(name: str, activation: Tensor, gates: dict[str, Tensor] = gates) -> Tensor:
@@ -117,18 +117,13 @@ def unit_gates(
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-def num_positions(owner: nn.Module, activation: Tensor) -> int:
-    """Return how many positions of one sample share a unit: pixels, or steps of a sequence."""
-    return activation[0].numel() // activation.shape[_unit_axis(owner, activation)]
-
-
 def observed(model: nn.Module, owners: Mapping[str, nn.Module], inputs: Any, observe: Observe) -> Any:
     """Run the model and pass each layer's activations through `observe`, which may replace them.
 
     Raises:
         ValueError: the forward pass does not call a layer.
     """
-    lengths = _Lengths(owners)
+    lengths = _Lengths()
     _run(model, owners, inputs, lengths)
     missing = [name for name in owners if name not in lengths.chains]
     if missing:
@@ -139,7 +134,7 @@ def observed(model: nn.Module, owners: Mapping[str, nn.Module], inputs: Any, obs
 class _Lengths:
     """Counts, at each call of a layer, the functions that follow it."""
 
-    def __init__(self, owners: Mapping[str, nn.Module]) -> None:
+    def __init__(self) -> None:
         self.chains: dict[str, list[int]] = {}
 
     def link(self, name: str, number: int, length: int, value: Tensor) -> Tensor:
@@ -212,10 +207,6 @@ def _unit_axis(owner: nn.Module, activation: Tensor) -> int:
 def _by_unit(owner: nn.Module, activation: Tensor) -> Tensor:
     axis = _unit_axis(owner, activation)
     return activation.movedim(axis, -1).reshape(-1, activation.shape[axis])
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def _moments(name: str, sums: list[Tensor], count: int) -> UnitMoments:

@@ -1,6 +1,5 @@
 """The methods that the command line knows: a row each, with its paper."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gossamer.budgets import Budget, er, erk, global_, uniform
+from gossamer.lookup import find
 from gossamer.sparsifier import Sparsifier
 from gossamer.training import born_sparse, from_dense
 from gossamer.training.plan import Plan
@@ -214,10 +214,4 @@ def find_method(name: str) -> Method:
     Raises:
         ValueError: there is none; the error names the nearest.
     """
-    for method in METHODS:
-        if method.name == name:
-            return method
-    names = [method.name for method in METHODS]
-    near = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise ValueError(f"unknown method {name!r}; {hint}known are {', '.join(names)} (see: gossamer methods)")
+    return find(METHODS, name, what="method")

@@ -36,3 +36,10 @@ class Update(Protocol):
         self, weight: Weight, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator
     ) -> Change:
         """Change one weight; called for each in the order of the model."""
+
+
+def acts(step: int, start_step: int, stop_step: int, update_every: int) -> bool:
+    """Return whether a rule acts after a step: at the start, every so many steps after it, and at the stop."""
+    if not max(1, start_step) <= step <= stop_step:
+        return False
+    return step == stop_step or (step - start_step) % update_every == 0

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from gossamer import counts
 from gossamer.budgets import Budget
 from gossamer.schedules import Schedule
-from gossamer.updates.change import Change
+from gossamer.updates.change import Change, acts
 from gossamer.updates.select import keep_best, open_places
 from gossamer.weights import MaskedWeight, Weight
 
@@ -61,13 +61,6 @@ class Reselect:
 
     def _score(self, weight: MaskedWeight) -> Tensor:
         return self.drop(weight.dense_values()).masked_fill(~open_places(weight), -torch.inf)
-
-
-def acts(step: int, start_step: int, stop_step: int, update_every: int) -> bool:
-    """Return whether a rule acts after a step: at the start, every so many steps after it, and at the stop."""
-    if not max(1, start_step) <= step <= stop_step:
-        return False
-    return step == stop_step or (step - start_step) % update_every == 0
 
 
 def latent(weight: Weight) -> MaskedWeight:

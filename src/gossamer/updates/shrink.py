@@ -12,7 +12,7 @@ from gossamer import counts
 from gossamer.budgets import Budget
 from gossamer.masks import keep_largest
 from gossamer.schedules import Schedule
-from gossamer.updates.change import Change
+from gossamer.updates.change import Change, acts
 from gossamer.weights import Weight
 
 
@@ -47,9 +47,7 @@ class Shrink:
 
     def due(self, step: int) -> bool:
         """Return whether the update acts after this optimizer step."""
-        if not max(1, self.start_step) <= step <= self.stop_step:
-            return False
-        return step == self.stop_step or (step - self.start_step) % self.update_every == 0
+        return acts(step, self.start_step, self.stop_step, self.update_every)
 
     def apply(
         self, weight: Weight, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator

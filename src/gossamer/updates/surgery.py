@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gossamer import counts
-from gossamer.updates.change import Change
-from gossamer.updates.reselect import acts, latent, swap
+from gossamer.updates.change import Change, acts
+from gossamer.updates.reselect import latent, swap
 from gossamer.updates.select import open_places
 from gossamer.weights import Weight
 
