@@ -2,8 +2,11 @@ import math
 from collections.abc import Callable
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+from torch.optim import SGD
 
 from gossamer import schedules
 
@@ -212,3 +215,29 @@ def test_a_generalization_loss_of_no_positive_losses_is_refused(losses: list[flo
 def test_settings_outside_their_range_are_refused_by_value(make: Callable[[], object], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         make()
+
+
+def test_the_last_steps_of_a_schedule_are_replayed() -> None:
+    schedule = schedules.cosine(1.0, 0.0, 10)
+    again = schedules.rewound(schedule, stop_step=10, num_steps=4)
+
+    assert [again(step) for step in range(6)] == [schedule(step) for step in (6, 7, 8, 9, 9, 9)]
+
+
+def test_it_drives_the_learning_rate_of_torch() -> None:
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    again = schedules.rewound(lambda step: 1.0 if step < 8 else 0.5, stop_step=10, num_steps=3)
+    rates = []
+    scheduled = torch.optim.lr_scheduler.LambdaLR(optimizer, again)
+    for _ in range(3):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduled.step()
+
+    assert rates == [2.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("num_steps", [0, 11])
+def test_more_steps_than_there_were_cannot_be_replayed(num_steps: int) -> None:
+    with pytest.raises(ValueError, match=rf"num_steps must lie in \[1, stop_step\], got {num_steps} of 10"):
+        schedules.rewound(schedules.constant(1.0), stop_step=10, num_steps=num_steps)

@@ -182,6 +182,33 @@ def one_shot(sparsity: float, *, step: int) -> Schedule:
     return lambda step: sparsity if step >= at else 0.0
 
 
+def rewound(schedule: Schedule, *, stop_step: int, num_steps: int) -> Schedule:
+    """Replay the last steps of a schedule, such as that of the learning rate, while the pruned network is retrained.
+
+    value(t) = schedule(stop_step - num_steps + t), and from t = num_steps on that of the last step
+
+    Args:
+        schedule: of the training before.
+        stop_step: how many steps that took, >= 1.
+        num_steps: how many of them to replay, in [1, stop_step].
+
+    Raises:
+        ValueError: more steps than there were, or none.
+
+    Example:
+        >>> again = rewound(lambda step: 1.0 - step / 10, stop_step=10, num_steps=3)
+        >>> [round(again(step), 1) for step in range(5)]
+        [0.3, 0.2, 0.1, 0.1, 0.1]
+
+    Source:
+        Renda, Frankle, Carbin. Comparing rewinding and fine-tuning in neural network pruning. ICLR 2020,
+        arXiv:2003.02389.
+    """
+    if not 1 <= num_steps <= stop_step:
+        raise ValueError(f"num_steps must lie in [1, stop_step], got {num_steps} of {stop_step}")
+    return lambda step: schedule(stop_step - num_steps + min(step, num_steps - 1))
+
+
 def prechelt(generalization_loss: float, *, largest: float, alpha: float) -> float:
     """Return how much to prune: the more a network over-fits, the more. No schedule: it follows the loss, not the step.
 
