@@ -70,30 +70,44 @@ def _by_sample(parts: list[Array], count: int) -> float | None:
     upper = sample[max(0, math.floor(rank - margin))]
     lower = sample[min(sample.size - 1, math.ceil(rank + margin))]
     between = np.empty(total // 10 + 16, dtype=sample.dtype)
-    num_above, num_between = 0, 0
+    above, at_upper, inside, at_lower = 0, 0, 0, 0
     for part in parts:
-        above, found = _split(part, lower, upper, between[num_between:])
-        if found < 0:
+        counts = _split(part, lower, upper, between[inside:])
+        if counts[2] < 0:
             return None
-        num_above, num_between = num_above + above, num_between + found
-    if not num_above < count <= num_above + num_between:
+        above, at_upper = above + counts[0], at_upper + counts[1]
+        inside, at_lower = inside + counts[2], at_lower + counts[3]
+    return _between(count - above, at_upper, between[:inside], at_lower, lower, upper)
+
+
+def _between(rank: int, at_upper: int, inside: Array, at_lower: int, lower: float, upper: float) -> float | None:
+    """The number of a rank counted from the upper bound downwards; the bounds may stand for many equal numbers."""
+    if not 0 < rank <= at_upper + inside.size + at_lower:
         return None
-    place = num_between - (count - num_above)
-    return float(np.partition(between[:num_between], place)[place])
+    if rank <= at_upper:
+        return float(upper)
+    place = inside.size - (rank - at_upper)
+    return float(lower) if place < 0 else float(np.partition(inside, place)[place])
 
 
 @njit(cache=True, nogil=True)
-def _split(part: Array, lower: float, upper: float, between: Array) -> tuple[int, int]:
-    """Count what lies above both bounds and collect what lies between; -1 where that is more than there is room for."""
-    num_above = 0
-    num_between = 0
+def _split(part: Array, lower: float, upper: float, between: Array) -> tuple[int, int, int, int]:
+    """Count what lies above, at the upper bound, between and at the lower bound, and collect what lies between.
+
+    -1 for the third where that is more than there is room for. Equal bounds count as the upper one.
+    """
+    above, at_upper, inside, at_lower = 0, 0, 0, 0
     for i in range(part.size):
         value = part[i]
         if value > upper:
-            num_above += 1
-        elif value >= lower:
-            if num_between == between.size:
-                return num_above, -1
-            between[num_between] = value
-            num_between += 1
-    return num_above, num_between
+            above += 1
+        elif value == upper:
+            at_upper += 1
+        elif value > lower:
+            if inside == between.size:
+                return above, at_upper, -1, at_lower
+            between[inside] = value
+            inside += 1
+        elif value == lower:
+            at_lower += 1
+    return above, at_upper, inside, at_lower

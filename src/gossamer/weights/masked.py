@@ -56,7 +56,7 @@ class MaskedWeight:
     @mask.setter
     def mask(self, mask: Tensor) -> None:
         self._mask = mask
-        self._num_active = int(mask.sum())
+        self._num_active = int(mask.count_nonzero())
         # None where nothing is masked: then nothing needs to be done at any step.
         self._inactive = ~mask if self._num_active < mask.numel() else None
 
