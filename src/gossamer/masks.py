@@ -35,8 +35,6 @@ def keep_largest(scores: Tensor, count: int, *, competes: Tensor | None = None) 
     ranked = flat if places is None else flat[places]
     if not 0 <= count <= ranked.numel():
         raise ValueError(f"cannot keep {count} of {ranked.numel()} competing entries; ask for fewer")
-    if ranking.has_nan(ranked):
-        raise ValueError(f"{int(ranked.isnan().sum())} scores are NaN; scores must be numbers, check data and loss")
     chosen = _marked(ranked, count)
     if places is not None:
         mask = torch.zeros_like(flat, dtype=torch.bool)
@@ -66,14 +64,16 @@ def largest(scores: Tensor, count: int) -> Tensor:
 
 def _marked(scores: Tensor, count: int) -> Tensor:
     """Mark exactly `count`: every entry above the threshold, then the first ones that equal it."""
-    if count == 0:
-        return torch.zeros_like(scores, dtype=torch.bool)
-    threshold = ranking.kth_largest([scores], count)
-    marked = scores >= threshold
-    surplus = int(marked.count_nonzero()) - count
-    if surplus:
-        equal = (scores == threshold).nonzero().flatten()
-        marked[equal[equal.numel() - surplus :]] = False
+    threshold = ranking.kth_largest([scores], count) if count else torch.tensor(torch.inf)
+    above, equal, unclear = ranking.beside(scores, float(threshold))
+    if unclear:
+        raise ValueError(f"{unclear} scores are NaN; scores must be numbers, check data and loss")
+    marked = scores > threshold
+    if above < count:
+        marked |= scores == threshold
+    if 0 < count < above + equal:
+        ties = (scores == threshold).nonzero().flatten()
+        marked[ties[count - above :]] = False
     return marked
 
 

@@ -38,7 +38,7 @@ def views(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def test_the_tables_hold_every_public_criterion_once() -> None:
-    assert sorted(case.name for case in CASES) == sorted(criteria.__all__)
+    assert sorted(case.name for case in CASES) == sorted(set(criteria.__all__) - {"elementwise"})
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)

@@ -1,3 +1,5 @@
+import copy
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -189,6 +191,98 @@ def test_a_truly_sparse_model_becomes_sparser() -> None:
 
     assert isinstance(small[0], gs.nn.SparseLinear)
     assert small[0].num_active + int(small[2].weight.count_nonzero()) == 72
+
+
+@pytest.mark.parametrize("budget", [budgets.global_, budgets.lamp, budgets.floor(budgets.global_, num_active=5)])
+def test_truly_sparse_and_dense_weights_compete(budget: budgets.Budget) -> None:
+    generator = torch.Generator().manual_seed(0)
+    model: Any = gs.models.mlp([20, 30, 4], sparsity=0.5, generator=generator)
+    dense: Any = gs.to_dense(model)
+
+    small: Any = gs.prune(model, sparsity=0.9, budget=budget)
+    as_dense: Any = gs.prune(dense, sparsity=0.9, budget=budget)
+
+    assert small[0].num_active + int(small[2].weight.count_nonzero()) == 72
+    again: Any = gs.to_dense(small)
+    assert torch.equal(again[0].weight, as_dense[0].weight)
+    assert torch.equal(small[2].weight, as_dense[2].weight)
+
+
+def test_rounds_go_on_from_what_is_gone_already() -> None:
+    once: Any = gs.prune(network(), sparsity=0.5)
+    asked: list[float] = []
+
+    def watched(shapes: Any, *, sparsity: float) -> dict[str, int]:
+        asked.append(sparsity)
+        return budgets.uniform(shapes, sparsity=sparsity)
+
+    gs.prune(once, sparsity=0.875, budget=watched, rounds=2)
+
+    assert asked == [pytest.approx(0.75), 0.875]
+
+
+def test_what_a_tensor_has_no_longer_others_keep() -> None:
+    # The middle one, 2048 of 2184 weights, has 100 left and uniform asks for 205 of it.
+    model: Any = network()
+    model[4].weight.data.view(-1)[100:] = 0.0
+
+    small: Any = gs.prune(model, sparsity=0.9)
+
+    assert active(small)[1] == 100
+    assert sum(active(small)) == 7 + 205 + 6
+
+
+def test_less_than_what_is_gone_already_is_refused() -> None:
+    once = gs.prune(network(), sparsity=0.75)
+
+    with pytest.raises(ValueError, match=r"a sparsity of 0\.5 cannot be had.*0\.75 are gone already"):
+        gs.prune(once, sparsity=0.5)
+
+
+def test_an_elementwise_criterion_sees_only_what_is_there() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    @criteria.elementwise
+    def watched(weight: Tensor, grad: Tensor) -> Tensor:
+        assert weight.shape == grad.shape
+        seen.append(tuple(weight.shape))
+        return weight.abs()
+
+    gs.prune(network(), sparsity=0.75, criterion=watched, rounds=2, data=samples(), loss_fn=F.cross_entropy)
+
+    assert seen == [(72,), (2048,), (64,), (36,), (1024,), (32,)]
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+@pytest.mark.parametrize("rule", [criteria.magnitude, criteria.snip, criteria.synflow, criteria.fisher], ids=name_of)
+def test_an_elementwise_criterion_chooses_as_it_would_from_whole_tensors(rule: Callable[..., Any], rounds: int) -> None:
+    def unmarked(**given: Tensor) -> Tensor:
+        scores: Tensor = rule(**given)
+        return scores
+
+    unmarked.__signature__ = inspect.signature(rule)  # type: ignore[attr-defined]
+
+    small, expected = (pruned(network(), way, rounds=rounds, budget=budgets.global_) for way in (rule, unmarked))
+
+    assert all(torch.equal(a, b) for a, b in zip(small.parameters(), expected.parameters(), strict=True))
+
+
+def test_wrongly_marked_criteria_are_told_so() -> None:
+    @criteria.elementwise
+    def of_one(weight: Tensor) -> Tensor:
+        return weight.sum()
+
+    with pytest.raises(ValueError, match=r"of_one returned scores of shape \(\) .*marked as elementwise"):
+        gs.prune(network(), sparsity=0.5, criterion=of_one)
+
+
+def test_a_model_in_another_memory_order_is_pruned_alike() -> None:
+    model = network()
+    other = copy.deepcopy(model).to(memory_format=torch.channels_last)
+
+    small, moved = gs.prune(model, sparsity=0.8, rounds=2), gs.prune(other, sparsity=0.8, rounds=2)
+
+    assert all(torch.equal(a, b) for a, b in zip(small.parameters(), moved.parameters(), strict=True))
 
 
 def test_a_model_pruned_twice_ends_at_the_higher_sparsity() -> None:

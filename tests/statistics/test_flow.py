@@ -1,4 +1,6 @@
+import copy
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -133,3 +135,149 @@ def test_where_nothing_flows_no_weight_is_on_a_path() -> None:
     model[3].weight.data.zero_()
 
     assert on_a_path(model, weights_of(model), example=torch.zeros(1, 4)) == {"0.weight": 0, "3.weight": 0}
+
+
+class Grouped(nn.Module):
+    """Convolutions of every kind, one of them called twice, before a tied head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 6, 3, stride=2, padding=1, dilation=2, padding_mode="circular")
+        self.twice = nn.Conv2d(6, 6, (3, 1), padding="same", groups=3)
+        self.line = nn.Conv1d(6, 4, 2, stride=2)
+        self.head = nn.Linear(4, 4, bias=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        image = self.twice(self.twice(self.first(inputs)).relu_())
+        flat = self.line(image.flatten(2)).mean(2)
+        # The weight of the head is used twice, once without its module.
+        outputs: Tensor = self.head(flat) @ self.head.weight
+        return outputs
+
+
+class Doubled(nn.Linear):
+    """A layer of somebody's own, which does more than multiply."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return 2 * super().forward(inputs)
+
+
+def by_autograd(model: nn.Module, shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """The derivative of the flow by torch alone: absolute values, no biases, ones."""
+    twin = copy.deepcopy(model).double().eval()
+    for name, parameter in twin.named_parameters():
+        parameter.data = torch.zeros_like(parameter) if "bias" in name else parameter.detach().abs()
+    weights = weights_of(twin)
+    found = torch.autograd.grad(twin(torch.ones(1, *shape, dtype=torch.float64)).sum(), list(weights.values()))
+    return dict(zip(weights, found, strict=True))
+
+
+MODELS: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
+    (Grouped, (2, 9, 8)),
+    (lambda: nn.Sequential(nn.Conv2d(2, 2, 3, groups=2), nn.ReLU(inplace=True), nn.Conv2d(2, 5, 1)), (2, 5, 4)),
+    (lambda: nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)), (7, 5)),
+    (lambda: nn.Sequential(Doubled(5, 4), nn.Linear(4, 3)), (5,)),
+    (lambda: nn.Sequential(nn.Flatten(0, 1), nn.Conv2d(3, 2, 2), nn.Flatten(0), nn.Linear(18, 2)), (3, 4, 4)),
+    (lambda: nn.Conv2d(2, 3, 3).to(memory_format=torch.channels_last), (2, 6, 6)),  # type: ignore[call-overload]
+    (lambda: nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3)).bfloat16(), (5,)),
+]
+
+
+@pytest.mark.parametrize(("make", "shape"), MODELS)
+def test_the_derivative_is_that_of_autograd_everywhere_and_at_places(
+    make: Callable[[], nn.Module], shape: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    model = make()
+    weights = {name: weight.detach() for name, weight in weights_of(model).items()}
+    places = {name: (torch.rand(weight.numel()) < 0.3).nonzero().flatten() for name, weight in weights.items()}
+    flow = Flow(model, weights_of(model), example=torch.zeros(1, *shape))
+    expected = by_autograd(model, shape)
+
+    # Twice: what the first left behind must not count.
+    for _ in range(2):
+        value, whole = flow.measure(weights)
+        at_value, at = flow.measure_at(weights, places)
+        everywhere = flow.measure_at(weights, dict.fromkeys(places))[1]
+
+        assert value == at_value > 0
+        for name, part in expected.items():
+            torch.testing.assert_close(whole[name], part, rtol=1e-12, atol=0.0)
+            assert torch.equal(at[name], whole[name].flatten()[places[name]])
+            assert torch.equal(everywhere[name], whole[name].flatten())
+
+
+def test_what_was_measured_is_not_changed_by_the_next_measurement() -> None:
+    model = chain([5, 4, 3])
+    flow = Flow(model, weights_of(model), example=torch.zeros(1, 5))
+    weights = {name: weight.detach() for name, weight in weights_of(model).items()}
+    before = flow.measure_at(weights, dict.fromkeys(weights))[1]
+    saved = {name: part.clone() for name, part in before.items()}
+
+    flow.measure({name: weight * 2 for name, weight in weights.items()})
+
+    assert all(torch.equal(before[name], part) for name, part in saved.items())
+
+
+class Factor(nn.Module):
+    """The factor of a normalisation."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(weight.detach().clone())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs * self.factor
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm(4), nn.RMSNorm(4), nn.GroupNorm(2, 4), nn.LayerNorm(4, bias=False)])
+def test_a_normalisation_by_its_own_inputs_counts_as_its_factors(norm: Any) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first, last = nn.Linear(5, 4), nn.Linear(4, 3)
+        norm.weight.data.normal_()
+
+    flow, found = scores(nn.Sequential(first, norm, last), torch.zeros(1, 5))
+    expected, by_factor = scores(nn.Sequential(first, Factor(norm.weight), last), torch.zeros(1, 5))
+
+    assert flow == expected
+    assert all(torch.equal(found[name], by_factor[name]) for name in found)
+    assert scores(nn.Sequential(first, nn.GroupNorm(2, 4, affine=False), last), torch.zeros(1, 5))[0] > 0
+
+
+def test_a_group_normalisation_of_images_scales_its_channels() -> None:
+    model: Any = nn.Sequential(nn.Conv2d(1, 2, 1), nn.GroupNorm(1, 2), nn.Conv2d(2, 1, 1))
+    model[0].weight.data.fill_(1.0)
+    model[1].weight.data.copy_(torch.tensor([-3.0, 2.0]))
+    model[2].weight.data.fill_(1.0)
+
+    flow, found = scores(model, torch.zeros(1, 1, 2, 2))
+
+    # Four pixels, through the one channel or the other.
+    assert flow == 20.0
+    assert found["2.weight"].flatten().tolist() == [12.0, 8.0]
+
+
+def test_a_transformer_has_a_flow() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    flow, found = scores(model, torch.zeros(1, 3, 8))
+
+    assert flow > 0
+    assert float(found["linear1.weight"].sum()) == pytest.approx(float(found["linear2.weight"].sum()), rel=1e-12)
+
+
+def test_a_model_that_subtracts_has_no_flow() -> None:
+    class Subtracting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            outputs: Tensor = -self.layer(inputs)
+            return outputs
+
+    with pytest.raises(ValueError, match=r"the synaptic flow is -\d.*subtracts"):
+        scores(Subtracting(), torch.zeros(1, 3))

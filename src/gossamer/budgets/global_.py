@@ -18,7 +18,8 @@ def global_(shapes: Mapping[str, tuple[int, ...]], *, sparsity: float, scores: M
     Args:
         shapes: shape of each weight by name.
         sparsity: fraction removed over all tensors together, in [0, 1).
-        scores: scores of each weight by name, larger = keep, no NaN.
+        scores: scores of each weight by name, larger = keep, no NaN; of its shape, or a vector for what is still there
+            of it.
 
     Returns:
         How many weights each tensor keeps; the total is exact.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from gossamer import counts
+from gossamer import counts, ranking
 from gossamer.budgets.budget import sizes_of
 from gossamer.budgets.threshold import check_scores, counts_of_largest
 
@@ -22,7 +22,8 @@ def lamp(shapes: Mapping[str, tuple[int, ...]], *, sparsity: float, scores: Mapp
     Args:
         shapes: shape of each weight by name.
         sparsity: fraction removed over all tensors together, in [0, 1).
-        scores: magnitudes of each weight by name, as `criteria.magnitude` gives them: finite, >= 0.
+        scores: magnitudes of each weight by name, as `criteria.magnitude` gives them: finite, >= 0; of its shape, or a
+            vector for what is still there of it.
 
     Returns:
         How many weights each tensor keeps; the total is exact.
@@ -52,6 +53,10 @@ def _weighed(name: str, magnitudes: Tensor) -> Tensor:
         raise ValueError(
             f"lamp needs finite magnitudes, the scores of {name} reach from {float(magnitudes.min()):.6g} to "
             f"{float(magnitudes.max()):.6g}; pass those of criteria.magnitude, or use global_ for other scores"
+        )
+    if ranking.has_nan(magnitudes):
+        raise ValueError(
+            f"{int(magnitudes.isnan().sum())} scores of {name} are NaN; scores must be numbers, check them"
         )
     squares = magnitudes.detach().flatten().double().sort().values.square()
     beside = squares.flip(0).cumsum(0).flip(0)

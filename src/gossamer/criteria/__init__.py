@@ -17,11 +17,13 @@ from gossamer.criteria.snip import snip
 from gossamer.criteria.synflow import synflow
 from gossamer.criteria.taylor import taylor, taylor_activation, taylor_filter
 from gossamer.criteria.wanda import wanda
+from gossamer.elementwise import elementwise
 
 __all__ = [
     "apoz",
     "batch_norm_scale",
     "correlation",
+    "elementwise",
     "energy",
     "fisher",
     "geometric_median",

@@ -3,8 +3,10 @@
 from torch import Tensor
 
 from gossamer.criteria.inputs import check_same_shape, wide
+from gossamer.elementwise import elementwise
 
 
+@elementwise
 def grasp(weight: Tensor, hessian_grad: Tensor) -> Tensor:
     """Score each weight by how much its removal would lower the squared norm of the gradient, to first order.
 

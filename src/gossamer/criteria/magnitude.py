@@ -2,7 +2,10 @@
 
 from torch import Tensor
 
+from gossamer.elementwise import elementwise
 
+
+@elementwise
 def magnitude(weight: Tensor) -> Tensor:
     """Score each weight by its absolute value.
 

@@ -3,8 +3,10 @@
 from torch import Tensor
 
 from gossamer.criteria.inputs import check_same_shape, wide
+from gossamer.elementwise import elementwise
 
 
+@elementwise
 def magnitude_increase(weight: Tensor, first_weight: Tensor) -> Tensor:
     """Score each weight by how much its absolute value has grown since an earlier step.
 

@@ -3,8 +3,10 @@
 from torch import Tensor
 
 from gossamer.criteria.inputs import check_same_shape, wide
+from gossamer.elementwise import elementwise
 
 
+@elementwise
 def movement(weight: Tensor, grad: Tensor) -> Tensor:
     """Score each weight by how fast gradient descent moves it away from zero: one step's part of the movement score.
 

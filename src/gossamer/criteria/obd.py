@@ -3,8 +3,10 @@
 from torch import Tensor
 
 from gossamer.criteria.inputs import check_same_shape, wide
+from gossamer.elementwise import elementwise
 
 
+@elementwise
 def obd(weight: Tensor, hessian_diagonal: Tensor) -> Tensor:
     """Score each weight by how much the loss would rise without it, to second order at a minimum.
 
@@ -34,6 +36,7 @@ def obd(weight: Tensor, hessian_diagonal: Tensor) -> Tensor:
     return _half_square(wide(weight), wide(hessian_diagonal)).float()
 
 
+@elementwise
 def fisher(weight: Tensor, squared_grad: Tensor) -> Tensor:
     """Score each weight by how much the loss would rise without it, the empirical Fisher matrix for the Hessian.
 

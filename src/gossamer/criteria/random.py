@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor
 
+from gossamer.elementwise import elementwise
 
+
+@elementwise
 def random(weight: Tensor, *, generator: torch.Generator) -> Tensor:
     """Score each weight by a draw of its own, whatever its value.
 

@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor
 
+from gossamer.elementwise import elementwise
 
+
+@elementwise
 def sensitivity(output_sensitivity: Tensor) -> Tensor:
     """Score each weight by how strongly the outputs react to it; no labels are needed.
 

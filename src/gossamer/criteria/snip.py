@@ -3,8 +3,10 @@
 from torch import Tensor
 
 from gossamer.criteria.inputs import check_same_shape, wide
+from gossamer.elementwise import elementwise
 
 
+@elementwise
 def snip(weight: Tensor, grad: Tensor) -> Tensor:
     """Score each weight by how much scaling it away would move the loss, to first order.
 

@@ -4,8 +4,10 @@ import torch
 from torch import Tensor
 
 from gossamer.criteria.inputs import check_same_shape, wide
+from gossamer.elementwise import elementwise
 
 
+@elementwise
 def synflow(weight: Tensor, flow_grad: Tensor) -> Tensor:
     """Score each weight by its share of the synaptic flow R, the sum of the paths from inputs to outputs.
 
@@ -39,4 +41,4 @@ def synflow(weight: Tensor, flow_grad: Tensor) -> Tensor:
     check_same_shape(weight, flow_grad, name="flow_grad")
     flow = wide(flow_grad)
     # One dtype first: a product of two dtypes is several times slower.
-    return weight.detach().to(torch.promote_types(weight.dtype, flow.dtype)).mul(flow).abs_()
+    return weight.detach().to(torch.promote_types(weight.dtype, flow.dtype), copy=True).mul_(flow).abs_()

@@ -3,8 +3,10 @@
 from torch import Tensor
 
 from gossamer.criteria.inputs import check_same_shape, check_samples, filters, wide
+from gossamer.elementwise import elementwise
 
 
+@elementwise
 def taylor(weight: Tensor, grad: Tensor) -> Tensor:
     """Score each weight by the squared change of the loss that its removal would bring, to first order.
 

@@ -7,8 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from gossamer import budgets, counts, patterns
-from gossamer.pruning.scores import as_scores, below_all
+from gossamer import budgets, counts, masks, patterns
+from gossamer.budgets.fill import proportional
+from gossamer.elementwise import is_elementwise
+from gossamer.patterns.unstructured import Unstructured
+from gossamer.pruning.active import Active
+from gossamer.pruning.scores import as_entry_scores, as_scores, below_all
 from gossamer.pruning.supply import Supply, name_of, wanted
 from gossamer.solvers import Solution
 from gossamer.weights import MaskedWeight, SparseWeight, numel
@@ -27,7 +31,7 @@ def is_solver(rule: Rule) -> bool:
 
 
 def cut_(
-    weights: Weights,
+    parts: list[Active],
     supply: Supply,
     *,
     sparsity: float,
@@ -38,7 +42,7 @@ def cut_(
     """Remove weights down to a sparsity; nothing is changed before all scores are known.
 
     Args:
-        weights: of the model to be pruned.
+        parts: weights of the model to be pruned.
         supply: measures what the criterion asks for.
         sparsity: over all the weights together, in [0, 1).
         criterion: scores, or a solver.
@@ -49,27 +53,59 @@ def cut_(
         ValueError: the sparsity cannot be met, or the criterion cannot judge a weight.
     """
     if is_solver(criterion):
-        _solve_(weights, supply, sparsity, criterion, budget, pattern)
-        return
+        _solve_([part.weight for part in parts], supply, sparsity, criterion, budget, pattern)
+    elif is_elementwise(criterion) and isinstance(pattern, Unstructured):
+        _cut_active_(parts, supply, sparsity, criterion, budget, pattern)
+    else:
+        _cut_whole_([part.weight for part in parts], supply, sparsity, criterion, budget, pattern)
+
+
+def _cut_active_(
+    parts: list[Active],
+    supply: Supply,
+    sparsity: float,
+    criterion: Rule,
+    budget: budgets.Budget,
+    pattern: patterns.Pattern,
+) -> None:
+    """Entries one by one: what is gone needs no score."""
+    weights = [part.weight for part in parts]
+    found = supply.gather_active(wanted(criterion), parts)
+    scores = {
+        part.weight.name: as_entry_scores(criterion(**given), part, rule=criterion)
+        for part, given in zip(parts, found, strict=True)
+    }
+    kept = _counts(weights, sparsity, budget, pattern, scores)
+    chosen = [masks.keep_largest(scores[weight.name], kept[weight.name]) for weight in weights]
+    for part, mask in zip(parts, chosen, strict=True):
+        part.keep_(mask)
+
+
+def _cut_whole_(
+    weights: Weights,
+    supply: Supply,
+    sparsity: float,
+    criterion: Rule,
+    budget: budgets.Budget,
+    pattern: patterns.Pattern,
+) -> None:
+    """Groups of entries: all are scored, what is gone below the others."""
     found = supply.gather(wanted(criterion), weights)
     scores = {}
     for weight in weights:
         judged = as_scores(criterion(**found[weight.name]), weight, rule=criterion, pattern=pattern)
         scores[weight.name] = below_all(judged, weight)
     kept = _counts(weights, sparsity, budget, pattern, scores)
-    masks = {weight.name: pattern.keep(scores[weight.name], kept[weight.name]) for weight in weights}
-    for weight in weights:
-        apply_(weight, masks[weight.name])
+    chosen = [pattern.keep(scores[weight.name], kept[weight.name]) for weight in weights]
+    for weight, mask in zip(weights, chosen, strict=True):
+        _apply_(weight, mask)
 
 
-def apply_(weight: MaskedWeight | SparseWeight, mask: Tensor) -> None:
-    """Remove what the mask leaves out: for a truly sparse weight the mask is of its values."""
+def _apply_(weight: MaskedWeight | SparseWeight, mask: Tensor) -> None:
     if isinstance(weight, MaskedWeight):
         weight.set_mask_(mask)
-        return
-    kept = mask.nonzero().flatten()
-    none = kept.new_empty(0)
-    weight.change_(kept, none, weight.values()[:0], None)
+    else:
+        Active(weight).keep_(mask)
 
 
 def _solve_(
@@ -97,7 +133,7 @@ def _solve_(
         if not isinstance(solution, Solution):
             raise TypeError(f"{name_of(solver)} must return a Solution, got {type(solution).__name__}")
         weight.parameter.data.copy_(solution.weight)
-        apply_(weight, solution.mask)
+        _apply_(weight, solution.mask)
 
 
 def _open(rule: Rule) -> list[str]:
@@ -116,6 +152,9 @@ def _counts(
     shapes = {weight.name: weight.shape for weight in weights}
     by_scores = {} if scores is None or "scores" not in inspect.signature(budget).parameters else {"scores": scores}
     asked = budget(shapes, sparsity=sparsity, **by_scores)
+    there = {weight.name: weight.num_active for weight in weights}
+    if isinstance(pattern, Unstructured):
+        asked = _within(asked, there)
     kept = {}
     for weight in weights:
         # A truly sparse weight is a vector of what is there.
@@ -125,7 +164,17 @@ def _counts(
     reached = counts.sparsity_of(sum(kept.values()), total)
     if not math.isclose(reached, sparsity, abs_tol=_TOLERANCE + 1.0 / max(total, 1)):
         raise ValueError(
-            f"a sparsity of {sparsity:.4g} cannot be had with {pattern} on these shapes; the nearest is {reached:.4g}: "
+            f"a sparsity of {sparsity:.4g} cannot be had with {pattern} on these weights, of which "
+            f"{counts.sparsity_of(sum(there.values()), total):.4g} are gone already; the nearest is {reached:.4g}: "
             "ask for that, or take another pattern"
         )
     return kept
+
+
+def _within(asked: dict[str, int], there: dict[str, int]) -> dict[str, int]:
+    """What is gone cannot stay: where a tensor has too little left, the others keep more."""
+    if all(asked[name] <= many for name, many in there.items()):
+        return asked
+    total = min(sum(asked.values()), sum(there.values()))
+    wanted = [float(asked[name]) for name in there]
+    return dict(zip(there, proportional(total, wanted, [0] * len(there), list(there.values())), strict=True))

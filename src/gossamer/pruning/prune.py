@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from gossamer import budgets, counts, criteria, patterns, statistics
+from gossamer.pruning.active import Active
 from gossamer.pruning.cut import Weights, cut_
 from gossamer.pruning.scores import keeps_rows_whole
 from gossamer.pruning.supply import Supply
-from gossamer.weights import MaskedWeight, prunable
+from gossamer.weights import MaskedWeight, numel, prunable
 
 
 def prune(
@@ -74,9 +75,11 @@ def prune(
     weights = _weights(pruned, pattern, include, exclude)
     anew = _reestimates(pruned, data, reestimate)
     supply = Supply(pruned, _owners(pruned), data=data, loss_fn=loss_fn, first=first, generator=generator)
+    parts = [Active(weight) for weight in weights]
+    start = sum(part.num_active for part in parts) / sum(numel(weight) for weight in weights) or 1.0
     for done in range(1, rounds + 1):
-        asked = sparsity if done == rounds else 1.0 - (1.0 - sparsity) ** (done / rounds)
-        cut_(weights, supply, sparsity=asked, criterion=criterion, budget=budget, pattern=pattern)
+        asked = sparsity if done == rounds else 1.0 - start * ((1.0 - sparsity) / start) ** (done / rounds)
+        cut_(parts, supply, sparsity=asked, criterion=criterion, budget=budget, pattern=pattern)
     if anew:
         statistics.reestimate_(pruned, data or ())
     return pruned

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gossamer import patterns, ranking
+from gossamer.pruning.active import Active
 from gossamer.pruning.supply import name_of
 from gossamer.weights import MaskedWeight, Weight
 
@@ -24,28 +25,55 @@ def as_scores(found: Any, weight: Weight, *, rule: Callable[..., Any], pattern: 
         TypeError: the criterion returned no tensor.
         ValueError: scores of another shape, with NaN, or of whole outputs where the pattern takes outputs apart.
     """
-    if not isinstance(found, Tensor):
-        raise TypeError(f"{name_of(rule)} must return a tensor of scores or a Solution, got {type(found).__name__}")
     shape = weight.parameter.shape
+    scores = _checked(found, weight, rule)
     units = found.shape == shape[:1] and found.shape != shape
     if found.shape != shape and not units:
         raise ValueError(
             f"{name_of(rule)} returned scores of shape {tuple(found.shape)} for {weight.name}, whose shape is "
             f"{tuple(shape)}; return one score for each entry, or one for each output"
         )
-    if ranking.has_nan(found):
-        raise ValueError(
-            f"{name_of(rule)} gave {int(found.isnan().sum())} scores of {weight.name} that are NaN; check the data, "
-            "the loss and the weights"
-        )
     if not units:
-        return found
+        return scores
     if not keeps_rows_whole(pattern, weight.shape):
         raise ValueError(
             f"{name_of(rule)} judges whole outputs, and {pattern} takes them apart; pass pattern=gs.patterns.row()"
         )
     per_row = weight.parameter[0].numel()
-    return (found / per_row).reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
+    return (scores / per_row).reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
+
+
+def as_entry_scores(found: Any, part: Active, *, rule: Callable[..., Any]) -> Tensor:
+    """Return the scores of the active entries of a weight, a vector.
+
+    Args:
+        found: what the criterion returned for vectors of the active entries.
+        part: what is there of the weight.
+        rule: the criterion, named in errors.
+
+    Raises:
+        TypeError: the criterion returned no tensor.
+        ValueError: scores of another shape, or with NaN.
+    """
+    scores = _checked(found, part.weight, rule)
+    shape = (part.num_active,)
+    if tuple(scores.shape) != shape:
+        raise ValueError(
+            f"{name_of(rule)} returned scores of shape {tuple(scores.shape)} for the entries of {part.weight.name}, of "
+            f"which there are {shape[0]}; it is marked as elementwise: return one score for each, or take the mark off"
+        )
+    return scores
+
+
+def _checked(found: Any, weight: Weight, rule: Callable[..., Any]) -> Tensor:
+    if not isinstance(found, Tensor):
+        raise TypeError(f"{name_of(rule)} must return a tensor of scores or a Solution, got {type(found).__name__}")
+    if ranking.has_nan(found):
+        raise ValueError(
+            f"{name_of(rule)} gave {int(found.isnan().sum())} scores of {weight.name} that are NaN; check the data, "
+            "the loss and the weights"
+        )
+    return found
 
 
 def below_all(scores: Tensor, weight: Weight) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer import statistics
+from gossamer.pruning.active import Active
 from gossamer.weights import Weight
 
 # From gradients of a loss; from what goes into a layer; from what its units do.
@@ -94,6 +95,22 @@ class Supply:
                 parts |= self._measure(name, names, tensors)
         return {weight: {name: parts[name][weight] for name in names} for weight in tensors}
 
+    def gather_active(self, names: Iterable[str], parts: Iterable[Active]) -> list[dict[str, Any]]:
+        """Return what was asked for, for each weight the vectors of its active entries: argument name -> vector.
+
+        Raises:
+            ValueError: as of `gather`.
+        """
+        names, parts = list(names), list(parts)
+        found = self.gather([name for name in names if name != "flow_grad"], [part.weight for part in parts])
+        given = [{name: _entries(part, tensor) for name, tensor in found[part.weight.name].items()} for part in parts]
+        if "flow_grad" in names:
+            tensors = {part.weight.name: part.weight.parameter for part in parts}
+            flow = self._flow_gradients(tensors, at={part.weight.name: part.places for part in parts})
+            for own, part in zip(given, parts, strict=True):
+                own["flow_grad"] = flow[part.weight.name]
+        return given
+
     def _measure(self, name: str, names: list[str], tensors: Mapping[str, Tensor]) -> dict[str, Mapping[str, Any]]:
         """Measure one statistic, and with it all that the same pass over the data gives."""
         owners = {weight: self._owners[weight] for weight in tensors}
@@ -156,17 +173,24 @@ class Supply:
                 raise ValueError(f"first holds no {name} of shape {tuple(tensor.shape)}; pass the model's state_dict()")
         return {name: first[name].to(tensor.device) for name, tensor in tensors.items()}
 
-    def _flow_gradients(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _flow_gradients(
+        self, tensors: Mapping[str, Tensor], *, at: Mapping[str, Tensor | None] | None = None
+    ) -> dict[str, Tensor]:
         if self._flow is None:
             example = next(iter(self._given(self._data, "data")))
             example = example[0] if isinstance(example, (tuple, list)) else example
             self._flow = statistics.Flow(self._model, tensors, example=example)
-        return self._flow.measure({name: tensor.detach() for name, tensor in tensors.items()})[1]
+        values = {name: tensor.detach() for name, tensor in tensors.items()}
+        return self._flow.measure(values)[1] if at is None else self._flow.measure_at(values, at)[1]
 
     def _given(self, value: Any, what: str) -> Any:
         if value is None:
             raise ValueError(f"the criterion needs {what}, and none was given; pass {what}=")
         return value
+
+
+def _entries(part: Active, value: Any) -> Any:
+    return part.of(value) if isinstance(value, Tensor) else value
 
 
 def _unit_statistics(moments: Mapping[str, statistics.UnitMoments]) -> dict[str, Mapping[str, Any]]:

@@ -2,10 +2,16 @@
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from typing import final
 
+import numpy as np
 import torch
+from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from gossamer.statistics.flow_layer import FlowLayer
 
 
 class NoFlowError(ValueError):
@@ -19,7 +25,8 @@ class Flow:
     R = 1^T |W_L| ... |W_1| 1
 
     It is measured on a copy of the model: every factor by its absolute value, biases, shifts and running means zero,
-    normalisations as in evaluation mode. Nothing but the shape of an input is needed, no data.
+    batch normalisation as in evaluation mode, and a normalisation by what it is given (layer, group, RMS) as its
+    factors alone. Nothing but the shape of an input is needed, no data.
 
     Args:
         model: left as it is.
@@ -50,6 +57,15 @@ class Flow:
         _make_positive_(self._twin)
         for twin in twins.values():
             twin.requires_grad_(any(twin is weight for weight in self._weights.values()))
+        self._layers = [
+            FlowLayer(name, module)
+            for name, weight in self._weights.items()
+            for module in self._twin.modules()
+            # A class of the user's own may do more than multiply.
+            if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d))
+            and type(module) in (nn.Linear, nn.Conv1d, nn.Conv2d)
+            and module.weight is weight
+        ]
 
     def measure(self, weights: Mapping[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
         """Return R and its derivative at |w| for each weight.
@@ -64,23 +80,87 @@ class Flow:
             NoFlowError: R is zero: no path from input to output is left.
             ValueError: R is not finite, or does not depend on a weight.
         """
-        with torch.no_grad():
-            for name, own in self._weights.items():
-                own.copy_(weights[name]).abs_()
-        outputs = self._twin(self._ones)
+        value, found, layers = self._pass(weights)
+        for layer in layers:
+            whole = layer.weight_grad.clone()
+            found[layer.name] = found[layer.name] + whole if layer.name in found else whole
+        return value, {name: found[name] for name in self._weights}
+
+    def measure_at(
+        self, weights: Mapping[str, Tensor], places: Mapping[str, Tensor | None]
+    ) -> tuple[float, dict[str, Tensor]]:
+        """Return R and its derivative at some places of each weight.
+
+        Args:
+            weights: values by name, zero where a weight is absent.
+            places: linear indices by name, shape [n], int64; None: everywhere.
+
+        Returns:
+            R, and name -> dR/d|w| at these places, shape [n], float64, never negative.
+
+        Raises:
+            NoFlowError, ValueError: as of `measure`.
+        """
+        value, found, layers = self._pass(weights)
+        found = {name: _at(part, places[name]) for name, part in found.items()}
+        for layer in layers:
+            part = _at(layer.weight_grad, places[layer.name])
+            found[layer.name] = found[layer.name] + part if layer.name in found else part
+        return value, {name: found[name] for name in self._weights}
+
+    def _pass(self, weights: Mapping[str, Tensor]) -> tuple[float, dict[str, Tensor], list[FlowLayer]]:
+        """Forward and backward: R, derivatives of what autograd derived, and the layers that hold theirs themselves."""
+        for name, own in self._weights.items():
+            _fill_absolute_(own, weights[name].detach())
+        for layer in self._layers:
+            layer.num_calls = 0
+        outputs = self._twin(self._ones.requires_grad_())
         if not isinstance(outputs, Tensor):
             raise ValueError(f"the flow ends in one tensor of outputs, got {type(outputs).__name__}; wrap the model")
         flow = outputs.sum()
         value = float(flow.detach())
         if value == 0.0:
             raise NoFlowError("no path from input to output is left; ask for less sparsity, or for more rounds")
-        if not value < float("inf"):
-            raise ValueError(f"the synaptic flow is {value}; check the weights for NaN and for very large numbers")
-        found = torch.autograd.grad(flow, list(self._weights.values()), allow_unused=True)
-        unused = [name for name, gradient in zip(self._weights, found, strict=True) if gradient is None]
-        if unused:
-            raise ValueError(f"the flow does not pass through {', '.join(unused)}; exclude it")
-        return value, {name: part for name, part in zip(self._weights, found, strict=True) if part is not None}
+        if not 0.0 < value < float("inf"):
+            raise ValueError(
+                f"the synaptic flow is {value}; check the weights for NaN and for very large numbers, and whether the "
+                "model subtracts: then it has none, take another criterion"
+            )
+        _, *gradients = torch.autograd.grad(flow, [self._ones, *self._weights.values()], allow_unused=True)
+        found = {name: part for name, part in zip(self._weights, gradients, strict=True) if part is not None}
+        layers = [layer for layer in self._layers if layer.num_calls]
+        if unused := self._weights.keys() - found.keys() - {layer.name for layer in layers}:
+            raise ValueError(f"the flow does not pass through {', '.join(sorted(unused))}; exclude it")
+        return value, found, layers
+
+
+def _at(tensor: Tensor, places: Tensor | None) -> Tensor:
+    flat = tensor.reshape(-1)
+    return flat.clone() if places is None else flat.index_select(0, places)
+
+
+def _fill_absolute_(own: Tensor, values: Tensor) -> None:
+    with torch.no_grad():
+        if values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64) and values.is_contiguous():
+            _absolute(own.detach().view(-1).numpy(), values.view(-1).numpy())
+        else:
+            own.copy_(values).abs_()
+
+
+@njit(cache=True, nogil=True)
+def _absolute(own: NDArray[np.float64], values: NDArray[np.floating]) -> None:
+    for i in range(own.size):
+        own[i] = abs(values[i])
+
+
+_BY_INPUTS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
+
+
+def _scaled(module: nn.LayerNorm | nn.RMSNorm | nn.GroupNorm, inputs: Tensor) -> Tensor:
+    factors: Tensor | None = module.weight
+    if factors is None:
+        return inputs
+    return inputs * (factors.view(-1, *[1] * (inputs.dim() - 2)) if isinstance(module, nn.GroupNorm) else factors)
 
 
 def _make_positive_(twin: nn.Module) -> None:
@@ -92,3 +172,6 @@ def _make_positive_(twin: nn.Module) -> None:
             for name, buffer in module.named_buffers(recurse=False):
                 if name == "running_mean":
                     buffer.zero_()
+            if isinstance(module, _BY_INPUTS):
+                # Of inputs that are all alike nothing would be left.
+                module.forward = partial(_scaled, module)  # type: ignore[method-assign]

@@ -73,14 +73,15 @@ def input_moments(
 def unfolded(module: nn.Module, inputs: Tensor) -> Tensor:
     """Return what a layer multiplies with its weight: rows of [n, in]."""
     if isinstance(module, nn.Conv1d):
-        image = _padded(module, inputs)[:, :, None, :]
+        image = padded(module, inputs)[:, :, None, :]
         return _columns(image, (1, *module.kernel_size), (1, *module.dilation), (1, *module.stride))
     if isinstance(module, nn.Conv2d):
-        return _columns(_padded(module, inputs), module.kernel_size, module.dilation, module.stride)
+        return _columns(padded(module, inputs), module.kernel_size, module.dilation, module.stride)
     return inputs.reshape(-1, inputs.shape[-1])
 
 
-def _padded(module: nn.Conv1d | nn.Conv2d, inputs: Tensor) -> Tensor:
+def padded(module: nn.Conv1d | nn.Conv2d, inputs: Tensor) -> Tensor:
+    """Return a batch with what a convolution pads it with."""
     if inputs.dim() == len(module.kernel_size) + 1:
         inputs = inputs[None]
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode

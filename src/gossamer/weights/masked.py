@@ -57,8 +57,7 @@ class MaskedWeight:
     def mask(self, mask: Tensor) -> None:
         self._mask = mask
         self._num_active = int(mask.count_nonzero())
-        # None where nothing is masked: then nothing needs to be done at any step.
-        self._inactive = ~mask if self._num_active < mask.numel() else None
+        self._inactive: Tensor | None = None
 
     @property
     def num_active(self) -> int:
@@ -101,8 +100,18 @@ class MaskedWeight:
 
     def apply_mask_(self) -> None:
         """Set inactive weights to zero, whatever an optimizer made of them."""
-        if self._inactive is not None:
-            self._parameter.data.masked_fill_(self._inactive, 0.0)
+        if (gaps := self._gaps()) is not None:
+            self._parameter.data.masked_fill_(gaps, 0.0)
+
+    def remove_(self, indices: Tensor) -> None:
+        """Remove active weights by their linear indices: a copy of the mask, and else only these are touched."""
+        mask = self._mask.clone()
+        mask.view(-1).index_fill_(0, indices, False)
+        self._mask, self._num_active, self._inactive = mask, self._num_active - indices.numel(), None
+        if self._parameter.is_contiguous():
+            self._parameter.data.view(-1).index_fill_(0, indices, 0.0)
+        else:
+            self._parameter.data[torch.unravel_index(indices, self.shape)] = 0.0
 
     def change_(self, kept: Tensor, grown: Tensor, grown_values: Tensor, optimizer: Optimizer | None) -> None:
         """Keep some active weights, add others, and clear the state of what changed; see `Weight`."""
@@ -171,6 +180,11 @@ class MaskedWeight:
             # No gradient yet: whatever came before was thrown away, as that of a step that a GradScaler skips.
             before = None if self._parameter.grad is None else self._dense_gradient
             self._dense_gradient = gradient.detach().clone() if before is None else before + gradient.detach()
-        if self._inactive is None or self.trains_latent:
-            return gradient
-        return gradient.masked_fill(self._inactive, 0.0)
+        gaps = None if self.trains_latent else self._gaps()
+        return gradient if gaps is None else gradient.masked_fill(gaps, 0.0)
+
+    def _gaps(self) -> Tensor | None:
+        """What is masked; None where nothing is: then nothing needs to be done at any step."""
+        if self._inactive is None and self._num_active < self._mask.numel():
+            self._inactive = ~self._mask
+        return self._inactive
