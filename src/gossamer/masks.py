@@ -65,13 +65,11 @@ def largest(scores: Tensor, count: int) -> Tensor:
 def _marked(scores: Tensor, count: int) -> Tensor:
     """Mark exactly `count`: every entry above the threshold, then the first ones that equal it."""
     threshold = ranking.kth_largest([scores], count) if count else torch.tensor(torch.inf)
-    above, equal, unclear = ranking.beside(scores, float(threshold))
+    marked = torch.empty(scores.shape, dtype=torch.bool, device=scores.device)
+    above, equal, unclear = ranking.beside(scores, float(threshold), marked=marked)
     if unclear:
         raise ValueError(f"{unclear} scores are NaN; scores must be numbers, check data and loss")
-    marked = scores > threshold
-    if above < count:
-        marked |= scores == threshold
-    if 0 < count < above + equal:
+    if count < above + equal:
         ties = (scores == threshold).nonzero().flatten()
         marked[ties[count - above :]] = False
     return marked

@@ -39,16 +39,24 @@ def kth_largest(parts: Sequence[Tensor], count: int) -> Tensor:
     return flat.kthvalue(flat.numel() - count + 1).values
 
 
-def beside(numbers: Tensor, threshold: float) -> tuple[int, int, int]:
+def beside(numbers: Tensor, threshold: float, *, marked: Tensor | None = None) -> tuple[int, int, int]:
     """Count the entries above a threshold, those that equal it and those that are NaN, in one pass without a copy.
+
+    Args:
+        numbers: any shape [*].
+        threshold: what they are compared with.
+        marked: bool, contiguous, of the same shape: becomes True where a number is not below the threshold.
 
     Example:
         >>> beside(torch.tensor([3.0, 2.0, 1.0, 2.0]), 2.0)
         (1, 2, 0)
     """
     if _is_plain(numbers):
-        return _beside(_as_array(numbers), threshold)
+        target = torch.empty(0, dtype=torch.bool) if marked is None else marked.view(-1)
+        return _beside(_as_array(numbers), threshold, target.numpy())
     above, equal, unclear = numbers > threshold, numbers == threshold, numbers != numbers
+    if marked is not None:
+        marked.copy_(above | equal)
     return int(above.count_nonzero()), int(equal.count_nonzero()), int(unclear.count_nonzero())
 
 
@@ -138,10 +146,12 @@ def _split(part: Array, lower: float, upper: float, between: Array) -> tuple[int
 
 
 @njit(cache=True, nogil=True)
-def _beside(part: Array, threshold: float) -> tuple[int, int, int]:
+def _beside(part: Array, threshold: float, marked: NDArray[np.bool_]) -> tuple[int, int, int]:
     above, equal, unclear = 0, 0, 0
     for i in range(part.size):
         above += part[i] > threshold
         equal += part[i] == threshold
         unclear += part[i] != part[i]
+    for i in range(marked.size):
+        marked[i] = part[i] >= threshold
     return above, equal, unclear

@@ -28,9 +28,7 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 def scores(model: nn.Module, example: Tensor) -> tuple[float, dict[str, Tensor]]:
     weights = weights_of(model)
-    flow, gradients = Flow(model, weights, example=example).measure(
-        {name: weight.detach() for name, weight in weights.items()}
-    )
+    flow, gradients = Flow(model, weights, example=example).measure()
     return flow, {name: gradients[name] * weights[name].detach().double().abs() for name in weights}
 
 
@@ -196,9 +194,9 @@ def test_the_derivative_is_that_of_autograd_everywhere_and_at_places(
 
     # Twice: what the first left behind must not count.
     for _ in range(2):
-        value, whole = flow.measure(weights)
-        at_value, at = flow.measure_at(weights, places)
-        everywhere = flow.measure_at(weights, dict.fromkeys(places))[1]
+        value, whole = flow.measure()
+        at_value, at = flow.measure(places)
+        everywhere = flow.measure(dict.fromkeys(places))[1]
 
         assert value == at_value > 0
         for name, part in expected.items():
@@ -211,10 +209,11 @@ def test_what_was_measured_is_not_changed_by_the_next_measurement() -> None:
     model = chain([5, 4, 3])
     flow = Flow(model, weights_of(model), example=torch.zeros(1, 5))
     weights = {name: weight.detach() for name, weight in weights_of(model).items()}
-    before = flow.measure_at(weights, dict.fromkeys(weights))[1]
+    before = flow.measure(dict.fromkeys(weights))[1]
     saved = {name: part.clone() for name, part in before.items()}
 
-    flow.measure({name: weight * 2 for name, weight in weights.items()})
+    flow.set_({name: weight * 2 for name, weight in weights.items()})
+    flow.measure()
 
     assert all(torch.equal(before[name], part) for name, part in saved.items())
 
@@ -281,3 +280,21 @@ def test_a_model_that_subtracts_has_no_flow() -> None:
 
     with pytest.raises(ValueError, match=r"the synaptic flow is -\d.*subtracts"):
         scores(Subtracting(), torch.zeros(1, 3))
+
+
+def test_values_can_be_replaced_and_entries_removed() -> None:
+    model: Any = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    ones = {name: torch.ones_like(weight) for name, weight in weights_of(model).items()}
+    flow = Flow(model, weights_of(model), example=torch.zeros(1, 2))
+
+    flow.set_({name: -2 * weight for name, weight in ones.items()})
+    twice = flow.measure()[0]
+    flow.set_(ones)
+    flow.remove_("0.weight", torch.tensor([0, 3]))
+    flow.remove_("1.weight", torch.tensor([1]))
+    left, found = flow.measure()
+
+    assert twice == 16.0
+    assert left == 1.0
+    assert found["0.weight"].tolist() == [[1.0, 1.0], [0.0, 0.0]]
+    assert found["1.weight"].tolist() == [[1.0, 1.0]]

@@ -1,6 +1,9 @@
 """SynFlow: weights on the strongest paths from the inputs to the outputs."""
 
+import numpy as np
 import torch
+from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gossamer.criteria.inputs import check_same_shape, wide
@@ -39,6 +42,19 @@ def synflow(weight: Tensor, flow_grad: Tensor) -> Tensor:
         flow. NeurIPS 2020, arXiv:2006.05467.
     """
     check_same_shape(weight, flow_grad, name="flow_grad")
-    flow = wide(flow_grad)
-    # One dtype first: a product of two dtypes is several times slower.
-    return weight.detach().to(torch.promote_types(weight.dtype, flow.dtype), copy=True).mul_(flow).abs_()
+    if _is_plain(weight) and _is_plain(flow_grad) and flow_grad.dtype == torch.float64:
+        scores = torch.empty(flow_grad.shape, dtype=torch.float64)
+        _products(weight.detach().reshape(-1).numpy(), flow_grad.detach().reshape(-1).numpy(), scores.view(-1).numpy())
+        return scores
+    return (wide(weight) * wide(flow_grad)).abs()
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
+
+
+@njit(cache=True, nogil=True)
+def _products(weight: NDArray[np.floating], flow: NDArray[np.float64], scores: NDArray[np.float64]) -> None:
+    # torch takes three times as long for two dtypes.
+    for i in range(scores.size):
+        scores[i] = abs(weight[i] * flow[i])

@@ -18,11 +18,13 @@ class Active:
     Attributes:
         weight: the same.
         places: linear indices of the active entries in the parameter, ascending, int64; None: all are active.
+        removed: those of the entries that the last cut removed; None: it removed nothing.
     """
 
     def __init__(self, weight: MaskedWeight | SparseWeight) -> None:
         self.weight = weight
         self.places: Tensor | None = None
+        self.removed: Tensor | None = None
         if isinstance(weight, MaskedWeight) and weight.num_active < weight.parameter.numel():
             self.places = weight.indices()
 
@@ -47,18 +49,18 @@ class Active:
             self.weight.change_(kept, kept.new_empty(0), self.weight.values()[:0], None)
             return
         places = torch.arange(chosen.numel(), device=chosen.device) if self.places is None else self.places
-        self.places, gone = _parted(places, chosen)
-        self.weight.remove_(gone)
+        self.places, self.removed = _parted(places, chosen)
+        self.weight.remove_(self.removed)
 
 
 def _parted(places: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
     """Those that are chosen and the others."""
     if places.device.type != "cpu":
         return places[chosen], places[~chosen]
-    both = torch.empty_like(places)
     count = int(chosen.count_nonzero())
-    _part(places.numpy(), chosen.numpy(), both[:count].numpy(), both[count:].numpy())
-    return both[:count], both[count:]
+    kept, gone = places.new_empty(count), places.new_empty(len(places) - count)
+    _part(places.numpy(), chosen.numpy(), kept.numpy(), gone.numpy())
+    return kept, gone
 
 
 @njit(cache=True, nogil=True)

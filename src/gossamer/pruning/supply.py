@@ -106,7 +106,7 @@ class Supply:
         given = [{name: _entries(part, tensor) for name, tensor in found[part.weight.name].items()} for part in parts]
         if "flow_grad" in names:
             tensors = {part.weight.name: part.weight.parameter for part in parts}
-            flow = self._flow_gradients(tensors, at={part.weight.name: part.places for part in parts})
+            flow = self._flow_gradients(tensors, parts)
             for own, part in zip(given, parts, strict=True):
                 own["flow_grad"] = flow[part.weight.name]
         return given
@@ -174,14 +174,19 @@ class Supply:
         return {name: first[name].to(tensor.device) for name, tensor in tensors.items()}
 
     def _flow_gradients(
-        self, tensors: Mapping[str, Tensor], *, at: Mapping[str, Tensor | None] | None = None
+        self, tensors: Mapping[str, Tensor], parts: Iterable[Active] | None = None
     ) -> dict[str, Tensor]:
+        """Whole tensors, or of each part the active entries."""
         if self._flow is None:
             example = next(iter(self._given(self._data, "data")))
             example = example[0] if isinstance(example, (tuple, list)) else example
             self._flow = statistics.Flow(self._model, tensors, example=example)
-        values = {name: tensor.detach() for name, tensor in tensors.items()}
-        return self._flow.measure(values)[1] if at is None else self._flow.measure_at(values, at)[1]
+        elif parts is None:
+            self._flow.set_(tensors)
+        for part in parts or ():
+            if part.removed is not None:
+                self._flow.remove_(part.weight.name, part.removed)
+        return self._flow.measure(None if parts is None else {part.weight.name: part.places for part in parts})[1]
 
     def _given(self, value: Any, what: str) -> Any:
         if value is None:

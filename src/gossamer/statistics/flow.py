@@ -5,13 +5,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import final
 
-import numpy as np
 import torch
-from numba import njit
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gossamer.statistics.flow_layer import FlowLayer
+from gossamer.statistics.flow_layer import FlowLayer, at
 
 
 class NoFlowError(ValueError):
@@ -56,9 +53,12 @@ class Flow:
         self._ones = torch.ones(1, *example.shape[1:], dtype=torch.float64, device=example.device)
         _make_positive_(self._twin)
         for twin in twins.values():
-            twin.requires_grad_(any(twin is weight for weight in self._weights.values()))
+            twin.requires_grad_(False)
+        for weight in self._weights.values():
+            weight.requires_grad_().data = weight.data.contiguous()
+        scratch = self._ones.new_empty(max((weight.numel() for weight in self._weights.values()), default=0))
         self._layers = [
-            FlowLayer(name, module)
+            FlowLayer(name, module, scratch)
             for name, weight in self._weights.items()
             for module in self._twin.modules()
             # A class of the user's own may do more than multiply.
@@ -67,53 +67,42 @@ class Flow:
             and module.weight is weight
         ]
 
-    def measure(self, weights: Mapping[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
+    def set_(self, weights: Mapping[str, Tensor]) -> None:
+        """Take other values of the weights, by name; zero where one is absent."""
+        for name, own in self._weights.items():
+            own.detach().copy_(weights[name].detach()).abs_()
+
+    def remove_(self, name: str, indices: Tensor) -> None:
+        """Take entries out of a weight, by their linear indices."""
+        self._weights[name].detach().view(-1).index_fill_(0, indices, 0.0)
+
+    def measure(self, places: Mapping[str, Tensor | None] | None = None) -> tuple[float, dict[str, Tensor]]:
         """Return R and its derivative at |w| for each weight.
 
         Args:
-            weights: values by name, zero where a weight is absent.
+            places: the linear indices of those that are wanted of each weight, by name: shape [n], int64, or None for
+                all of them. Left out: whole tensors.
 
         Returns:
-            R, and name -> dR/d|w|, shape of the weight, float64, never negative.
+            R, and name -> dR/d|w|, float64, never negative: shape of the weight, or [n] where places were asked for.
 
         Raises:
             NoFlowError: R is zero: no path from input to output is left.
-            ValueError: R is not finite, or does not depend on a weight.
+            ValueError: R is not positive and finite, or does not depend on a weight.
         """
-        value, found, layers = self._pass(weights)
-        for layer in layers:
-            whole = layer.weight_grad.clone()
-            found[layer.name] = found[layer.name] + whole if layer.name in found else whole
-        return value, {name: found[name] for name in self._weights}
-
-    def measure_at(
-        self, weights: Mapping[str, Tensor], places: Mapping[str, Tensor | None]
-    ) -> tuple[float, dict[str, Tensor]]:
-        """Return R and its derivative at some places of each weight.
-
-        Args:
-            weights: values by name, zero where a weight is absent.
-            places: linear indices by name, shape [n], int64; None: everywhere.
-
-        Returns:
-            R, and name -> dR/d|w| at these places, shape [n], float64, never negative.
-
-        Raises:
-            NoFlowError, ValueError: as of `measure`.
-        """
-        value, found, layers = self._pass(weights)
-        found = {name: _at(part, places[name]) for name, part in found.items()}
-        for layer in layers:
-            part = _at(layer.weight_grad, places[layer.name])
-            found[layer.name] = found[layer.name] + part if layer.name in found else part
-        return value, {name: found[name] for name in self._weights}
-
-    def _pass(self, weights: Mapping[str, Tensor]) -> tuple[float, dict[str, Tensor], list[FlowLayer]]:
-        """Forward and backward: R, derivatives of what autograd derived, and the layers that hold theirs themselves."""
-        for name, own in self._weights.items():
-            _fill_absolute_(own, weights[name].detach())
         for layer in self._layers:
-            layer.num_calls = 0
+            layer.places, layer.found = places[layer.name] if places else None, None
+        value, elsewhere = self._pass()
+        found = {name: at(part, places[name] if places else None) for name, part in elsewhere.items()}
+        for layer in self._layers:
+            if layer.found is not None:
+                found[layer.name] = found[layer.name] + layer.found if layer.name in found else layer.found
+        return value, {
+            name: found[name] if places else found[name].view(weight.shape) for name, weight in self._weights.items()
+        }
+
+    def _pass(self) -> tuple[float, dict[str, Tensor]]:
+        """Forward and backward: R, and the derivatives of what is not multiplied by one of the layers."""
         outputs = self._twin(self._ones.requires_grad_())
         if not isinstance(outputs, Tensor):
             raise ValueError(f"the flow ends in one tensor of outputs, got {type(outputs).__name__}; wrap the model")
@@ -128,29 +117,10 @@ class Flow:
             )
         _, *gradients = torch.autograd.grad(flow, [self._ones, *self._weights.values()], allow_unused=True)
         found = {name: part for name, part in zip(self._weights, gradients, strict=True) if part is not None}
-        layers = [layer for layer in self._layers if layer.num_calls]
-        if unused := self._weights.keys() - found.keys() - {layer.name for layer in layers}:
-            raise ValueError(f"the flow does not pass through {', '.join(sorted(unused))}; exclude it")
-        return value, found, layers
-
-
-def _at(tensor: Tensor, places: Tensor | None) -> Tensor:
-    flat = tensor.reshape(-1)
-    return flat.clone() if places is None else flat.index_select(0, places)
-
-
-def _fill_absolute_(own: Tensor, values: Tensor) -> None:
-    with torch.no_grad():
-        if values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64) and values.is_contiguous():
-            _absolute(own.detach().view(-1).numpy(), values.view(-1).numpy())
-        else:
-            own.copy_(values).abs_()
-
-
-@njit(cache=True, nogil=True)
-def _absolute(own: NDArray[np.float64], values: NDArray[np.floating]) -> None:
-    for i in range(own.size):
-        own[i] = abs(values[i])
+        by_layer = {layer.name for layer in self._layers if layer.found is not None}
+        if unused := [name for name in self._weights if name not in found and name not in by_layer]:
+            raise ValueError(f"the flow does not pass through {', '.join(unused)}; exclude it")
+        return value, found
 
 
 _BY_INPUTS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)

@@ -33,9 +33,8 @@ def on_a_path(model: nn.Module, weights: Mapping[str, Tensor], *, example: Tenso
         >>> on_a_path(model, {"0": model[0].weight, "1": model[1].weight}, example=torch.zeros(1, 2))
         {'0': 2, '1': 1}
     """
-    values = {name: weight.detach() for name, weight in weights.items()}
     try:
-        _, gradients = Flow(model, weights, example=example).measure(values)
+        _, gradients = Flow(model, weights, example=example).measure()
     except NoFlowError:
         return dict.fromkeys(weights, 0)
-    return {name: int(((gradients[name] > 0) & (value != 0)).sum()) for name, value in values.items()}
+    return {name: int(((gradients[name] > 0) & (weight.detach() != 0)).sum()) for name, weight in weights.items()}
