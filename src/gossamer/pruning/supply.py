@@ -22,7 +22,11 @@ _FROM_UNITS = (
     "activation_covariance",
 )
 _FROM_GATES = ("gate_grad", "activation_products")
-KNOWN = ("weight", "first_weight", *_FROM_LOSS, *_FROM_INPUTS, *_FROM_UNITS, *_FROM_GATES, "flow_grad", "generator")
+_FROM_READERS = ("scale", "outgoing")
+KNOWN = (
+    *("weight", "first_weight", *_FROM_LOSS, *_FROM_INPUTS, *_FROM_UNITS, *_FROM_GATES, *_FROM_READERS),
+    *("gate_grads", "flow_grad", "generator"),
+)
 
 
 def wanted(rule: Callable[..., Any], *, settings: Iterable[str] = ()) -> list[str]:
@@ -111,6 +115,9 @@ class Supply:
             return _unit_statistics(statistics.unit_moments(self._model, owners, self._given(self._data, "data")))
         if name in _FROM_GATES:
             return self._gate_statistics(owners)
+        if name in _FROM_READERS:
+            look = statistics.norm_scales if name == "scale" else statistics.outgoing_weights
+            return {name: look(self._model, owners, self._given(self._data, "data"))}
         return {name: self._gradients(name, tensors)}
 
     def _gradients(self, name: str, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -121,6 +128,8 @@ class Supply:
         if name == "hessian_diagonal":
             generator = self._given(self._generator, "generator")
             return statistics.hessian_diagonal(self._model, tensors, data, loss_fn, generator=generator)
+        if name == "gate_grads":
+            return statistics.head_gates(self._model, tensors, data, loss_fn)
         measure = {
             "grad": statistics.mean_gradient,
             "squared_grad": statistics.squared_gradient,
