@@ -23,7 +23,7 @@ _RESHAPING = {
     *(Tensor.transpose, Tensor.movedim, Tensor.swapaxes, Tensor.squeeze, Tensor.unsqueeze, Tensor.unflatten),
 }
 # Functions of the last axes, and how many these are.
-_POOLING = {
+POOLING = {
     **dict.fromkeys((F.max_pool1d, F.avg_pool1d, F.adaptive_avg_pool1d, F.adaptive_max_pool1d, F.lp_pool1d), 1),
     **dict.fromkeys((F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.lp_pool2d), 2),
     **dict.fromkeys((F.max_pool3d, F.avg_pool3d, F.adaptive_avg_pool3d, F.adaptive_max_pool3d), 3),
@@ -76,7 +76,7 @@ def _num_axes(func: Any, args: Any, given: Any, units: Tensor) -> int | None:
         return units.dim() - 2
     if func is F.pad:
         return len(args[1] if len(args) > 1 else given["pad"]) // 2
-    return _POOLING.get(func)
+    return POOLING.get(func)
 
 
 def _mean(units: Tensor, dims: Any, given: Any) -> Tensor | None:

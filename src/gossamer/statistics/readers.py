@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from gossamer.nn import SparseLinear
 from gossamer.statistics.batches import call, device_of, read, tensors
-from gossamer.statistics.passing import passed, same_along
+from gossamer.statistics.passing import POOLING, passed, same_along
 from gossamer.statistics.untouched import untouched
 
 # Where a function takes its weight.
@@ -28,12 +28,16 @@ class _Mark(NamedTuple):
     units: Tensor
 
 
-class _Use(NamedTuple):
-    """What takes the outputs of a layer: its weight, and the unit that each of its inputs comes from; or no reader."""
+class _Reader(NamedTuple):
+    """What takes the outputs of a layer: its weight, and the unit that each of its inputs comes from."""
 
     what: str
-    weight: Tensor | None = None
-    units: Tensor | None = None
+    weight: Tensor
+    units: Tensor
+
+
+# What is no reader goes by its name alone.
+_Use = _Reader | str
 
 
 def norm_scales(model: nn.Module, owners: Mapping[str, nn.Module], data: Iterable[Any]) -> dict[str, Tensor]:
@@ -56,8 +60,8 @@ def norm_scales(model: nn.Module, owners: Mapping[str, nn.Module], data: Iterabl
     Cost: one forward pass over one batch.
     """
     found = {}
-    for name, use in _readers(model, owners, data, _NORMS, "one batch normalisation").items():
-        scale = _by_unit(name, use, owners[name], axis=0)
+    for name, reader in _readers(model, owners, data, _NORMS, "one batch normalisation").items():
+        scale = _by_unit(name, reader, owners[name], axis=0)
         if scale.dim() != 1:
             raise ValueError(f"the normalisation behind {name} has several factors for each of its units; exclude it")
         found[name] = scale
@@ -80,18 +84,24 @@ def outgoing_weights(model: nn.Module, owners: Mapping[str, nn.Module], data: It
         Name -> weight, shape [out2, units, ...].
 
     Raises:
-        ValueError: the forward pass does not call a layer, or not exactly one linear layer or convolution of one group
-            reads all of its outputs and nothing else does.
+        ValueError: the forward pass does not call a layer, not exactly one linear layer or convolution of one group
+            reads all of its outputs and nothing else does, or its own units read different inputs, in several groups.
 
     Cost: one forward pass over one batch.
     """
+    for name, owner in owners.items():
+        if getattr(owner, "groups", 1) > 1:
+            raise ValueError(
+                f"the units of {name}, a convolution of {owner.groups} groups, read different inputs, so none can stand "
+                "in for another; exclude it"
+            )
     found = _readers(model, owners, data, _LINEAR, "one linear layer or convolution of one group")
-    return {name: _by_unit(name, use, owners[name], axis=1) for name, use in found.items()}
+    return {name: _by_unit(name, reader, owners[name], axis=1) for name, reader in found.items()}
 
 
 def _readers(
     model: nn.Module, owners: Mapping[str, nn.Module], data: Iterable[Any], readers: Mapping[Any, int], asked: str
-) -> dict[str, _Use]:
+) -> dict[str, _Reader]:
     for name, owner in owners.items():
         if not isinstance(owner, _OWNERS):
             raise ValueError(f"{name} is of {type(owner).__name__}, whose outputs cannot be followed; exclude it")
@@ -102,27 +112,33 @@ def _readers(
     for name in owners:
         if name not in uses:
             raise ValueError(f"the model's forward pass does not call the layer of {name}; exclude it")
-        first = uses[name][0] if uses[name] else _Use("nothing that can be followed")
-        if first.weight is None or not all(_same(first, use) for use in uses[name]):
-            seen = ", ".join(dict.fromkeys(use.what for use in uses[name])) or first.what
-            raise ValueError(f"the outputs of {name} must be read by {asked} alone, got {seen}; exclude it")
-        found[name] = first
+        reader = _only(uses[name])
+        if reader is None:
+            seen = dict.fromkeys(use if isinstance(use, str) else use.what for use in uses[name])
+            listed = ", ".join(seen) or "nothing that can be followed"
+            raise ValueError(f"the outputs of {name} must be read by {asked} alone, got {listed}; exclude it")
+        found[name] = reader
     return found
 
 
-def _same(first: _Use, other: _Use) -> bool:
-    if first.weight is not other.weight or first.units is None or other.units is None:
-        return False
-    return torch.equal(first.units, other.units)
+def _only(uses: list[_Use]) -> _Reader | None:
+    """The reader, if all uses are the same: one weight that reads the units in one order."""
+    found = None
+    for use in uses:
+        if isinstance(use, str):
+            return None
+        if found is not None and not (use.weight is found.weight and torch.equal(use.units, found.units)):
+            return None
+        found = use
+    return found
 
 
-def _by_unit(name: str, use: _Use, owner: nn.Module, *, axis: int) -> Tensor:
+def _by_unit(name: str, reader: _Reader, owner: nn.Module, *, axis: int) -> Tensor:
     """The reader's weight with its inputs grouped by the unit that they come from."""
-    assert use.weight is not None and use.units is not None
-    places = use.units.bincount(minlength=_num_units(owner))
+    places = reader.units.bincount(minlength=_num_units(owner))
     if not bool((places == places[0]).all()):
-        raise ValueError(f"{use.what} reads some units of {name} more often than others; exclude it")
-    weight = use.weight.detach().index_select(axis, use.units.argsort(stable=True))
+        raise ValueError(f"{reader.what} reads some units of {name} more often than others; exclude it")
+    weight = reader.weight.detach().index_select(axis, reader.units.argsort(stable=True))
     return weight if int(places[0]) == 1 else weight.unflatten(axis, (len(places), -1))
 
 
@@ -149,8 +165,10 @@ class _Watch(TorchFunctionMode):
     def end(self, value: Any, what: str) -> None:
         """Note that outputs of layers go where they cannot be followed."""
         for tensor in tensors(value):
-            if id(tensor) in self.marks:
-                self.uses[self.marks[id(tensor)].name].append(_Use(what))
+            # One such use is enough to refuse: what else becomes of the tensor is of no interest.
+            mark = self.marks.pop(id(tensor), None)
+            if mark is not None:
+                self.uses[mark.name].append(what)
 
     def _mark(self, name: str, value: Tensor, units: Tensor) -> None:
         # The tensor is held, so that its id stays its own.
@@ -173,7 +191,7 @@ class _Watch(TorchFunctionMode):
             return
         units = passed(func, mark.units, args, given, result) if alone else None
         if units is None:
-            self.end([args, given], str(getattr(func, "__name__", func)))
+            self.end([args, given], "pooling" if func in POOLING else str(getattr(func, "__name__", func)))
         else:
             self._mark(mark.name, result, units)
 
@@ -181,13 +199,13 @@ class _Watch(TorchFunctionMode):
         what, place = str(func.__name__), self.readers[func]
         groups = args[6] if len(args) > 6 else given.get("groups", 1)
         if func in _SPATIAL and groups > 1:
-            return _Use(f"{what} of {groups} groups")
+            return f"{what} of {groups} groups"
         weight = args[place] if len(args) > place else given.get("weight")
         if weight is None:
-            return _Use(f"{what} without factors")
+            return f"{what} without factors"
         axis = 1 if func in _NORMS else mark.units.dim() - 1 - _SPATIAL.get(func, 0)
         row = same_along(mark.units, [other for other in range(mark.units.dim()) if other != axis])
-        return _Use(f"{what} along another axis") if row is None else _Use(what, weight, row.flatten())
+        return f"{what} along another axis" if row is None else _Reader(what, weight, row.flatten())
 
 
 def _watched(
