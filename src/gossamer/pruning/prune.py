@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from gossamer import budgets, counts, criteria, patterns, statistics
-from gossamer.pruning.cut import Weights, cut_
-from gossamer.pruning.scores import keeps_rows_whole
+from gossamer.pruning.candidates import owners_of, to_prune
+from gossamer.pruning.cut import cut_
 from gossamer.pruning.supply import Supply
-from gossamer.weights import MaskedWeight, prunable
 
 
 def prune(
@@ -71,43 +70,15 @@ def prune(
     counts.check_positive(rounds, name="rounds")
     pattern = pattern or patterns.unstructured()
     pruned = copy.deepcopy(model)
-    weights = _weights(pruned, pattern, include, exclude)
+    weights = to_prune(pruned, pattern, include, exclude)
     anew = _reestimates(pruned, data, reestimate)
-    supply = Supply(pruned, _owners(pruned), data=data, loss_fn=loss_fn, first=first, generator=generator)
+    supply = Supply(pruned, owners_of(pruned), data=data, loss_fn=loss_fn, first=first, generator=generator)
     for done in range(1, rounds + 1):
         asked = sparsity if done == rounds else 1.0 - (1.0 - sparsity) ** (done / rounds)
         cut_(weights, supply, sparsity=asked, criterion=criterion, budget=budget, pattern=pattern)
     if anew:
         statistics.reestimate_(pruned, data or ())
     return pruned
-
-
-def _weights(model: nn.Module, pattern: patterns.Pattern, include: Iterable[str], exclude: Iterable[str]) -> Weights:
-    """What is to be pruned, with the masks that its zeros make."""
-    include = (include,) if isinstance(include, str) else tuple(include)
-    weights = prunable(model, include=include, exclude=exclude, embeddings=True, frozen=True)
-    if keeps_rows_whole(pattern, weights[-1].shape) and include == ("*",) and len(weights) > 1:
-        # Its outputs are the model's own: a class without weights would never be right.
-        weights = weights[:-1]
-    for weight in weights:
-        values = weight.values()
-        if not bool(values.isfinite().all()):
-            raise ValueError(
-                f"{weight.name} holds {int((~values.isfinite()).sum())} values that are NaN or infinite; nothing can "
-                "be ranked by them: load a good checkpoint"
-            )
-        if isinstance(weight, MaskedWeight):
-            weight.mask = weight.parameter.detach() != 0
-    return weights
-
-
-def _owners(model: nn.Module) -> dict[str, nn.Module]:
-    """The module of each parameter; a tied one belongs to the first."""
-    return {
-        f"{path}.{name}".lstrip("."): module
-        for path, module in model.named_modules()
-        for name, _ in module.named_parameters(recurse=False)
-    }
 
 
 def _reestimates(model: nn.Module, data: Iterable[Any] | None, asked: bool | None) -> bool:

@@ -13,6 +13,7 @@ from gossamer.statistics.gradients import (
 )
 from gossamer.statistics.heads import head_gates
 from gossamer.statistics.inputs import Moments, input_moments
+from gossamer.statistics.loss import mean_loss
 from gossamer.statistics.paths import on_a_path
 from gossamer.statistics.readers import norm_scales, outgoing_weights
 from gossamer.statistics.units import UnitMoments, unit_gates, unit_moments
@@ -30,6 +31,7 @@ __all__ = [
     "hessian_product",
     "input_moments",
     "mean_gradient",
+    "mean_loss",
     "norm_scales",
     "on_a_path",
     "outgoing_weights",
