@@ -31,7 +31,8 @@ DATA = [(torch.ones(3, 4), torch.full((3, 1), 10.0)), (torch.zeros(1, 4), torch.
 
 
 def scan(model: nn.Module, **settings: Any) -> dict[str, dict[float, float]]:
-    return sensitivity_scan(model, **({"sparsities": [0.25, 0.5], "data": DATA, "loss_fn": F.mse_loss} | settings))
+    usual: dict[str, Any] = {"sparsities": [0.25, 0.5], "data": DATA, "loss_fn": F.mse_loss}
+    return sensitivity_scan(model, **(usual | settings))
 
 
 def test_losses_rise_where_a_layer_counts_and_are_flat_where_it_does_not() -> None:

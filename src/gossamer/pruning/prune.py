@@ -1,6 +1,7 @@
 """One shot, or several rounds: score the weights of a trained model, split the budget, cut."""
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from gossamer import budgets, counts, criteria, patterns, statistics
 from gossamer.pruning.candidates import owners_of, to_prune
 from gossamer.pruning.cut import cut_
-from gossamer.pruning.supply import Supply
+from gossamer.pruning.supply import Supply, name_of
 
 
 def prune(
@@ -28,6 +29,7 @@ def prune(
     exclude: Iterable[str] = (),
     generator: torch.Generator | None = None,
     reestimate: bool | None = None,
+    num_probes: int | None = None,
 ) -> nn.Module:
     """Return a copy of a model without its least useful weights: they are exactly zero in it.
 
@@ -53,6 +55,8 @@ def prune(
         exclude: glob patterns, or one, of the weights to leave alone.
         generator: source of randomness, on the CPU, where something is random.
         reestimate: whether to take batch normalisation's statistics anew over the data; None: if there are both.
+        num_probes: random vectors by which `hessian_diagonal` is estimated, for `criteria.obd`; None: 32. Time grows
+            with it, the error falls with its root.
 
     Raises:
         ValueError: a sparsity that cannot be met (the nearest that can is named), a weight that holds NaN, a layer
@@ -72,7 +76,8 @@ def prune(
     pruned = copy.deepcopy(model)
     weights = to_prune(pruned, pattern, include, exclude)
     anew = _reestimates(pruned, data, reestimate)
-    supply = Supply(pruned, owners_of(pruned), data=data, loss_fn=loss_fn, first=first, generator=generator)
+    probes = _probes(criterion, num_probes)
+    supply = Supply(pruned, owners_of(pruned), data=data, loss_fn=loss_fn, first=first, generator=generator, **probes)
     for done in range(1, rounds + 1):
         asked = sparsity if done == rounds else 1.0 - (1.0 - sparsity) ** (done / rounds)
         cut_(weights, supply, sparsity=asked, criterion=criterion, budget=budget, pattern=pattern)
@@ -87,3 +92,13 @@ def _reestimates(model: nn.Module, data: Iterable[Any] | None, asked: bool | Non
         lacks = "no data was given" if data is None else "the model has no batch normalisation that tracks any"
         raise ValueError(f"running statistics cannot be taken anew: {lacks}; leave out reestimate=True")
     return possible if asked is None else asked
+
+
+def _probes(criterion: Callable[..., Any], num_probes: int | None) -> dict[str, int]:
+    if num_probes is None:
+        return {}
+    if "hessian_diagonal" not in inspect.signature(criterion).parameters:
+        raise ValueError(
+            f"num_probes has no effect on {name_of(criterion)}, which asks for no hessian_diagonal; leave it out"
+        )
+    return {"num_probes": num_probes}

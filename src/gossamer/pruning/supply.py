@@ -68,6 +68,7 @@ class Supply:
         loss_fn: (outputs, targets) -> scalar.
         first: values at an earlier step by name, as a rule from `model.state_dict()`.
         generator: source of randomness, on the CPU.
+        num_probes: of the diagonal of the Hessian.
     """
 
     def __init__(
@@ -79,9 +80,11 @@ class Supply:
         loss_fn: Callable[[Any, Any], Tensor] | None,
         first: Mapping[str, Tensor] | None,
         generator: torch.Generator | None,
+        num_probes: int = 32,
     ) -> None:
         self._model, self._owners = model, owners
         self._data, self._loss_fn, self._first, self._generator = data, loss_fn, first, generator
+        self._num_probes = num_probes
         self._flow: statistics.Flow | None = None
 
     def gather(self, names: Iterable[str], weights: Iterable[Weight]) -> dict[str, dict[str, Any]]:
@@ -127,7 +130,9 @@ class Supply:
         loss_fn = self._given(self._loss_fn, "loss_fn")
         if name == "hessian_diagonal":
             generator = self._given(self._generator, "generator")
-            return statistics.hessian_diagonal(self._model, tensors, data, loss_fn, generator=generator)
+            return statistics.hessian_diagonal(
+                self._model, tensors, data, loss_fn, generator=generator, num_probes=self._num_probes
+            )
         if name == "gate_grads":
             return statistics.head_gates(self._model, tensors, data, loss_fn)
         measure = {
