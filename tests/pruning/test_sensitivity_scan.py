@@ -112,6 +112,28 @@ def test_a_truly_sparse_weight_loses_values_beyond_what_is_gone_already() -> Non
     assert dense == sparse == {0.0: 0.75, 0.25: 0.75, 0.5: 6.75}
 
 
+def test_what_is_gone_already_goes_first_whatever_its_score() -> None:
+    model = Halves()
+    model.heard.weight.data[0, 3] = 0.0
+
+    def smallest(weight: Tensor) -> Tensor:
+        return -weight.abs()
+
+    # 6, 6 and 3 instead of 10.
+    assert scan(model, criterion=smallest)["heard.weight"] == {0.0: 12.0, 0.25: 12.0, 0.5: 36.75}
+
+
+def test_each_sparsity_starts_from_all_weights_where_masks_are_not_nested() -> None:
+    model = Halves()
+    model.heard.weight.data = torch.tensor([[3.0, 3.0, 5.0]])
+    model.unheard = nn.Linear(3, 1, bias=False)
+    data = [(torch.ones(1, 3), torch.zeros(1, 1))]
+    found = scan(model, pattern=patterns.block(1, 2), sparsities=[0.3, 0.6], data=data, include="heard.*")
+
+    # Blocks of 3 + 3 and of 5: two weights are kept of the first, then one, of the second.
+    assert found == {"heard.weight": {0.0: 121.0, 0.3: 36.0, 0.6: 25.0}}
+
+
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"sparsities": ()}, "there is no sparsity to try"),
     ({"sparsities": [0.5, 1.0]}, r"must lie in \[0, 1\), got 1.0"),
@@ -136,7 +158,9 @@ def test_a_loss_that_is_lost_by_pruning_names_the_weight_and_the_sparsity() -> N
     def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
         return torch.tensor(torch.inf) if bool((outputs != targets).any()) else outputs.sum()
 
+    model = Halves()
     with pytest.raises(ValueError, match="the loss is inf") as caught:
-        scan(Halves(), loss_fn=loss_fn)
+        scan(model, loss_fn=loss_fn)
 
+    assert model.heard.weight.tolist() == [[1.0, 2.0, 3.0, 4.0]]
     assert caught.value.__notes__ == ["with heard.weight pruned to a sparsity of 0.25"]

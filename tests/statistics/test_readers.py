@@ -81,7 +81,10 @@ def test_a_convolution_is_read_by_the_kernels_of_the_next_through_norm_pool_and_
 
 @pytest.mark.parametrize("dims", [(2, 3), (3, 2), (-2, -1)])
 def test_a_mean_over_positions_leaves_each_unit_one_column(dims: tuple[int, int]) -> None:
-    model = calls(lambda own, x: own.head(own.conv(x).mean(dims)), conv=nn.Conv2d(3, 4, 3), head=nn.Linear(4, 2))
+    def run(own: Any, inputs: Tensor) -> object:
+        return own.head(F.interpolate(own.conv(inputs), scale_factor=2).mean(dims, dtype=torch.float32))
+
+    model = calls(run, conv=nn.Conv2d(3, 4, 3), head=nn.Linear(4, 2))
 
     assert torch.equal(outgoing(model, model.conv, IMAGES), model.head.weight)
 
@@ -167,6 +170,7 @@ REFUSED: list[tuple[str, Callable[[Any, Tensor], object], str]] = [
     ("cat", lambda own, x: own.next(torch.cat([own.layer(x)])), "cat"),
     ("part", lambda own, x: own.next(own.layer(x)[:, [0, 1, 2]]), "__getitem__"),
     ("product of two", lambda own, x: own.next((found := own.layer(x)) * found.sigmoid()), "mul"),
+    ("by itself", lambda own, x: F.linear(found := own.layer(x), found), "linear"),
     ("as a weight", lambda own, x: F.linear(x, own.layer(x)), "linear"),
     ("unused", lambda own, x: own.next(own.layer(x) * 0 + x), "mul"),
     ("dropped", lambda own, x: (own.layer(x), own.next(x))[1], "nothing that can be followed"),

@@ -44,18 +44,18 @@ def passed(func: Any, units: Tensor, args: Any, given: Any, result: Any) -> Tens
     if not isinstance(result, Tensor):
         return None
     if func in FOLLOWING or func in _MORE:
-        found: Tensor | None = units
-    elif func is Tensor.view:
+        return units
+    if func is Tensor.view:
         # The numbers lie differently in memory from those that are viewed.
-        found = units.reshape(*args[1:], **given)
-    elif func in _RESHAPING:
-        found = func(units, *args[1:], **given)
-    elif func in _MEANS:
-        found = _mean(units, args[1:], given)
-    else:
-        num_axes = _num_axes(func, args, given, units)
-        found = None if num_axes is None else _pooled(units, num_axes, result)
-    return found if found is not None and found.shape == result.shape else None
+        return units.reshape(*args[1:], **given)
+    if func in _RESHAPING:
+        reshaped: Tensor = func(units, *args[1:], **given)
+        return reshaped
+    if func in _MEANS:
+        return _mean(units, args[1:], given)
+    num_axes = _num_axes(func, args, given, units)
+    lowest = None if num_axes is None else same_along(units, range(units.dim() - num_axes, units.dim()))
+    return None if lowest is None else lowest.expand(result.shape)
 
 
 def same_along(units: Tensor, axes: Iterable[int]) -> Tensor | None:
@@ -83,10 +83,3 @@ def _mean(units: Tensor, dims: Any, given: Any) -> Tensor | None:
     plain = {name: value for name, value in given.items() if name != "dtype"}
     lowest = torch.amin(units, *dims, **plain)
     return lowest if torch.equal(lowest, torch.amax(units, *dims, **plain)) else None
-
-
-def _pooled(units: Tensor, num_axes: int, result: Tensor) -> Tensor | None:
-    lowest = same_along(units, range(units.dim() - num_axes, units.dim()))
-    if lowest is None or lowest.shape[:-num_axes] != result.shape[:-num_axes]:
-        return None
-    return lowest.expand(result.shape)

@@ -35,7 +35,7 @@ def norm_scales(model: nn.Module, owners: Mapping[str, nn.Module], data: Iterabl
     """
     found = {}
     for name, reader in _readers(model, owners, data, NORMS, "one batch normalisation").items():
-        scale = _by_unit(name, reader, owners[name], axis=0)
+        scale = _by_unit(reader, owners[name], axis=0)
         if scale.dim() != 1:
             raise ValueError(f"the normalisation behind {name} has several factors for each of its units; exclude it")
         found[name] = scale
@@ -70,7 +70,7 @@ def outgoing_weights(model: nn.Module, owners: Mapping[str, nn.Module], data: It
                 "stand in for another; exclude it"
             )
     found = _readers(model, owners, data, LAYERS, "one linear layer or convolution of one group")
-    return {name: _by_unit(name, reader, owners[name], axis=1) for name, reader in found.items()}
+    return {name: _by_unit(reader, owners[name], axis=1) for name, reader in found.items()}
 
 
 def _readers(
@@ -107,13 +107,12 @@ def _only(uses: list[Use]) -> Reader | None:
     return found
 
 
-def _by_unit(name: str, reader: Reader, owner: nn.Module, *, axis: int) -> Tensor:
+def _by_unit(reader: Reader, owner: nn.Module, *, axis: int) -> Tensor:
     """The reader's weight with its inputs grouped by the unit that they come from."""
-    places = reader.units.bincount(minlength=_num_units(owner))
-    if not bool((places == places[0]).all()):
-        raise ValueError(f"{reader.what} reads some units of {name} more often than others; exclude it")
+    num_units = _num_units(owner)
     weight = reader.weight.detach().index_select(axis, reader.units.argsort(stable=True))
-    return weight if int(places[0]) == 1 else weight.unflatten(axis, (len(places), -1))
+    # What is followed never repeats one unit more often than another.
+    return weight if len(reader.units) == num_units else weight.unflatten(axis, (num_units, -1))
 
 
 def _num_units(owner: Any) -> int:
