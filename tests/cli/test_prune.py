@@ -123,6 +123,7 @@ def test_an_existing_file_is_not_replaced_unasked(checkpoint: Path) -> None:
         (["net.pt", "--model", "own_net:build", "--pattern", "nm:2:4"], "the nearest is 0.5"),
         (["net.pt", "--model", "own_net:build", "--out", "no/where.safetensors"], "there is no folder no"),
         (["net.pt", "--model", "own_net:build", "--include", "nothing"], "matches nothing"),
+        (["net.pt", "--model", "own_net:build", "--probes", "8"], "num_probes has no effect on magnitude"),
         (["own_net.py", "--model", "own_net:build"], "is no checkpoint that can be read safely"),
     ],
 )

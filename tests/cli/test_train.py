@@ -54,7 +54,7 @@ def test_every_method_runs_on_every_storage_with_every_optimizer(method: str, st
     assert end(Path("x"))["num_weights"] == NUM_WEIGHTS
 
 
-PRUNED_FIRST = ["snip", "iterative_snip", "grasp", "synflow", "magnitude_init"]
+PRUNED_FIRST = ["snip", "iterative_snip", "force", "grasp", "synflow", "magnitude_init"]
 MASKED_ONLY = ["dsd", "iht", "ac_dc", "dns", "dpf"]
 
 

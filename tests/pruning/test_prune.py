@@ -267,6 +267,54 @@ def test_an_elementwise_criterion_chooses_as_it_would_from_whole_tensors(rule: C
     assert all(torch.equal(a, b) for a, b in zip(small.parameters(), expected.parameters(), strict=True))
 
 
+def by_hand(model: Any, batch: tuple[Tensor, Tensor], kept: list[int]) -> Tensor:
+    """FORCE by its equation on one layer: |w dL/dw at the masked weight|, of all entries anew in each round."""
+    weight: Tensor = model[0].weight.detach().clone()
+    mask = torch.ones_like(weight)
+    for count in kept:
+        masked = (weight * mask).requires_grad_()
+        loss = F.cross_entropy(F.linear(batch[0], masked, model[0].bias), batch[1])
+        scores = (weight * torch.autograd.grad(loss, masked)[0]).abs()
+        mask = torch.zeros_like(weight)
+        mask.view(-1)[scores.flatten().topk(count).indices] = 1.0
+    return weight * mask
+
+
+def test_force_lets_removed_weights_return_with_their_values() -> None:
+    generator = torch.Generator().manual_seed(3)
+    model: Any = gs.models.mlp([30, 6], generator=generator)
+    batch = torch.randn(20, 30, generator=generator) * 3, torch.randint(6, (20,), generator=generator)
+    settings: dict[str, Any] = {
+        "sparsity": 0.96, "criterion": criteria.snip, "rounds": 4, "data": [batch], "loss_fn": F.cross_entropy,
+    }  # fmt: skip
+    kept = [round(180 * 0.04 ** (done / 4)) for done in (1, 2, 3, 4)]
+
+    force: Any = gs.prune(model, **settings, returning=True)
+    snip: Any = gs.prune(model, **settings)
+
+    expected = by_hand(model, batch, kept)
+    assert kept == [80, 36, 16, 7]
+    assert torch.equal(force[0].weight, expected)
+    assert not torch.equal(snip[0].weight, expected)
+
+
+def test_what_cannot_return_is_named() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sparse = gs.models.mlp([20, 30, 4], sparsity=0.5, generator=generator)
+
+    with pytest.raises(ValueError, match=r"0\.values is truly sparse: .*to_dense"):
+        gs.prune(sparse, sparsity=0.9, returning=True)
+    with pytest.raises(ValueError, match=r"obc moves what stays.*leave out returning"):
+        pruned(network(), solvers.obc, returning=True)
+
+
+def test_only_the_last_of_several_rounds_must_meet_its_sparsity() -> None:
+    # Rows of 8 and 16 outputs cannot have the sparsities in between.
+    small = pruned(network(), criteria.geometric_median, pattern=patterns.row(), sparsity=0.5, rounds=7)
+
+    assert [int(small[i].weight.flatten(1).any(1).sum()) for i in (0, 4)] == [4, 8]
+
+
 def test_wrongly_marked_criteria_are_told_so() -> None:
     @criteria.elementwise
     def of_one(weight: Tensor) -> Tensor:

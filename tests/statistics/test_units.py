@@ -84,6 +84,62 @@ def test_nothing_behind_another_function_is_taken_for_the_activation() -> None:
     found = statistics.unit_moments(model, {"layer": model.layer}, [torch.tensor([[2.0, -4.0]])])["layer"]
 
     assert found.mean.tolist() == [2.0, -4.0]
+    assert found.zero_fraction.tolist() == [0.0, 0.0]
+
+
+def identity() -> nn.Linear:
+    layer = nn.Linear(2, 2, bias=False)
+    layer.weight.data.copy_(torch.eye(2))
+    return layer
+
+
+def test_units_of_a_linear_layer_lie_on_the_last_axis_of_a_sequence() -> None:
+    model = nn.Sequential(identity(), nn.ReLU())
+    sequence = torch.tensor([[[1.0, -1.0], [3.0, 4.0], [2.0, -5.0]]])
+    moments = statistics.unit_moments(model, {"0": model[0]}, [sequence])["0"]
+    gates = statistics.unit_gates(model, {"0": model[0]}, [(sequence, torch.zeros(1))], lambda out, _: out.sum())["0"]
+
+    assert moments.mean.tolist() == pytest.approx([2.0, 4.0 / 3.0])
+    assert moments.zero_fraction.tolist() == pytest.approx([0.0, 2.0 / 3.0])
+    assert gates.tolist() == [[6.0, 4.0]]
+
+
+def test_a_call_whose_output_goes_two_ways_counts_once() -> None:
+    class Forked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = identity()
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            found = self.layer(inputs)
+            return F.relu(found) + torch.tanh(found)
+
+    model = Forked()
+
+    found = statistics.unit_moments(model, {"layer": model.layer}, [torch.tensor([[2.0, -4.0]])])["layer"]
+
+    assert found.mean.tolist() == [2.0, 0.0]
+
+
+def test_the_gate_of_a_layer_called_twice_stands_behind_both_calls() -> None:
+    shared = identity()
+    model = nn.Sequential(shared, nn.ReLU(), shared)
+    data = [(torch.tensor([[2.0, -4.0], [3.0, 5.0]]), torch.zeros(2))]
+    found = statistics.unit_gates(model, {"0": shared}, data, lambda outputs, _: outputs.sum() / 2)["0"]
+
+    # The outputs are alpha^2 x for x > 0, and 0 else.
+    assert found.tolist() == [[4.0, 0.0], [6.0, 10.0]]
+
+
+def test_activations_that_are_not_finite_and_units_that_the_loss_ignores_are_named() -> None:
+    model = nn.Sequential(identity(), nn.ReLU())
+    data = [(torch.tensor([[torch.inf, 1.0]]), torch.zeros(1, 2))]
+
+    with pytest.raises(ValueError, match="the activations of 0 hold NaN or infinity"):
+        statistics.unit_moments(model, {"0": model[0]}, data)
+    aside = nn.Parameter(torch.ones(()))
+    with pytest.raises(ValueError, match="the loss does not depend on the units of 0; exclude it"):
+        statistics.unit_gates(model, {"0": model[0]}, data, lambda outputs, targets: aside * 1.0)
 
 
 def test_no_hook_stays_and_a_layer_never_called_is_named(model: Mixed, data: Data) -> None:

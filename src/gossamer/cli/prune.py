@@ -47,6 +47,9 @@ def prune(
         typer.Option(help="unstructured, row, column, filters, kernels, constant_fan_in, nm:2:4, block:4x4"),
     ] = "",
     rounds: Annotated[int, typer.Option(help="how often to score and cut; 0: the method's own")] = 0,
+    probes: Annotated[
+        int, typer.Option(help="random vectors by which obd measures curvature: more are slower and surer; 0: 128")
+    ] = 0,
     include: Annotated[list[str] | None, typer.Option(help="only weights whose name matches; may be repeated")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="not weights whose name matches; may be repeated")] = None,
     data_name: Annotated[
@@ -85,6 +88,8 @@ def prune(
             include=include or ("*",),
             exclude=exclude or (),
             generator=torch.Generator().manual_seed(seed),
+            num_probes=probes or None,
+            returning=row.returning,
         )
     stored = _stored(small)
     fields = _fields(trained, small, stored, dataset)

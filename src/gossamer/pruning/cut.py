@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -25,49 +26,56 @@ _SETTINGS = ("num_active", "n", "m")
 _TOLERANCE = 0.01
 
 
+@dataclass(frozen=True)
+class Aim:
+    """What a round is to reach.
+
+    Attributes:
+        sparsity: over all the weights together, in [0, 1).
+        budget: splits what is kept.
+        pattern: the shape of the masks.
+        final: whether the sparsity is the one asked for, which must be met; on the way to it the nearest will do.
+    """
+
+    sparsity: float
+    budget: budgets.Budget
+    pattern: patterns.Pattern
+    final: bool = True
+
+
 def is_solver(rule: Rule) -> bool:
     """Return whether a rule chooses what stays by itself: it asks how much that is."""
     return any(name in inspect.signature(rule).parameters for name in _SETTINGS)
 
 
-def cut_(
-    parts: list[Active],
-    supply: Supply,
-    *,
-    sparsity: float,
-    criterion: Rule,
-    budget: budgets.Budget,
-    pattern: patterns.Pattern,
-) -> None:
+def cut_(parts: list[Active], supply: Supply, criterion: Rule, aim: Aim) -> None:
     """Remove weights down to a sparsity; nothing is changed before all scores are known.
 
     Args:
         parts: weights of the model to be pruned.
         supply: measures what the criterion asks for.
-        sparsity: over all the weights together, in [0, 1).
         criterion: scores, or a solver.
-        budget: splits what is kept.
-        pattern: the shape of the masks.
+        aim: what is to be reached.
 
     Raises:
         ValueError: the sparsity cannot be met, or the criterion cannot judge a weight.
     """
+    weights = [part.weight for part in parts]
+    entries_alone = is_elementwise(criterion) and isinstance(aim.pattern, Unstructured)
     if is_solver(criterion):
-        _solve_([part.weight for part in parts], supply, sparsity, criterion, budget, pattern)
-    elif is_elementwise(criterion) and isinstance(pattern, Unstructured):
-        _cut_active_(parts, supply, sparsity, criterion, budget, pattern)
+        _solve_(weights, supply, criterion, aim)
+    elif entries_alone and not any(_returns(weight) for weight in weights):
+        _cut_active_(parts, supply, criterion, aim)
     else:
-        _cut_whole_([part.weight for part in parts], supply, sparsity, criterion, budget, pattern)
+        _cut_whole_(weights, supply, criterion, aim)
 
 
-def _cut_active_(
-    parts: list[Active],
-    supply: Supply,
-    sparsity: float,
-    criterion: Rule,
-    budget: budgets.Budget,
-    pattern: patterns.Pattern,
-) -> None:
+def _returns(weight: MaskedWeight | SparseWeight) -> bool:
+    """Whether what is gone may come back."""
+    return isinstance(weight, MaskedWeight) and weight.latent is not None
+
+
+def _cut_active_(parts: list[Active], supply: Supply, criterion: Rule, aim: Aim) -> None:
     """Entries one by one: what is gone needs no score."""
     weights = [part.weight for part in parts]
     found = supply.gather_active(wanted(criterion), parts)
@@ -75,28 +83,21 @@ def _cut_active_(
         part.weight.name: as_entry_scores(criterion(**given), part, rule=criterion)
         for part, given in zip(parts, found, strict=True)
     }
-    kept = _counts(weights, sparsity, budget, pattern, scores)
+    kept = _counts(weights, aim, scores)
     chosen = [masks.keep_largest(scores[weight.name], kept[weight.name]) for weight in weights]
     for part, mask in zip(parts, chosen, strict=True):
         part.keep_(mask)
 
 
-def _cut_whole_(
-    weights: Weights,
-    supply: Supply,
-    sparsity: float,
-    criterion: Rule,
-    budget: budgets.Budget,
-    pattern: patterns.Pattern,
-) -> None:
+def _cut_whole_(weights: Weights, supply: Supply, criterion: Rule, aim: Aim) -> None:
     """Groups of entries: all are scored, what is gone below the others."""
     found = supply.gather(wanted(criterion), weights)
     scores = {}
     for weight in weights:
-        judged = as_scores(criterion(**found[weight.name]), weight, rule=criterion, pattern=pattern)
+        judged = as_scores(criterion(**found[weight.name]), weight, rule=criterion, pattern=aim.pattern)
         scores[weight.name] = below_all(judged, weight)
-    kept = _counts(weights, sparsity, budget, pattern, scores)
-    chosen = [pattern.keep(scores[weight.name], kept[weight.name]) for weight in weights]
+    kept = _counts(weights, aim, scores)
+    chosen = [aim.pattern.keep(scores[weight.name], kept[weight.name]) for weight in weights]
     for weight, mask in zip(weights, chosen, strict=True):
         _apply_(weight, mask)
 
@@ -108,15 +109,16 @@ def _apply_(weight: MaskedWeight | SparseWeight, mask: Tensor) -> None:
         Active(weight).keep_(mask)
 
 
-def _solve_(
-    weights: Weights, supply: Supply, sparsity: float, solver: Rule, budget: budgets.Budget, pattern: patterns.Pattern
-) -> None:
+def _solve_(weights: Weights, supply: Supply, solver: Rule, aim: Aim) -> None:
     """Layer after layer, so that each sees the inputs that the pruned layers before it give."""
-    if "scores" in inspect.signature(budget).parameters:
+    pattern = aim.pattern
+    if "scores" in inspect.signature(aim.budget).parameters:
         raise ValueError(f"{name_of(solver)} gives no scores to split a budget by; pass a budget of shapes, as uniform")
     if any(isinstance(weight, SparseWeight) for weight in weights):
         raise ValueError(f"{name_of(solver)} works on dense weights; convert with gossamer.to_dense first")
-    kept = _counts(weights, sparsity, budget, pattern, None)
+    if any(_returns(weight) for weight in weights):
+        raise ValueError(f"{name_of(solver)} moves what stays, so nothing can come back; leave out returning=True")
+    kept = _counts(weights, aim, None)
     for weight in weights:
         settings = {"num_active": kept[weight.name], "n": getattr(pattern, "n", None), "m": getattr(pattern, "m", None)}
         own = {name: settings[name] for name in _SETTINGS if name in _open(solver)}
@@ -141,30 +143,24 @@ def _open(rule: Rule) -> list[str]:
     return [one.name for one in parameters if one.default is one.empty]
 
 
-def _counts(
-    weights: Weights,
-    sparsity: float,
-    budget: budgets.Budget,
-    pattern: patterns.Pattern,
-    scores: dict[str, Tensor] | None,
-) -> dict[str, int]:
+def _counts(weights: Weights, aim: Aim, scores: dict[str, Tensor] | None) -> dict[str, int]:
     """How many weights each tensor keeps: what the budget asks, as near as the pattern can."""
     shapes = {weight.name: weight.shape for weight in weights}
-    by_scores = {} if scores is None or "scores" not in inspect.signature(budget).parameters else {"scores": scores}
-    asked = budget(shapes, sparsity=sparsity, **by_scores)
-    there = {weight.name: weight.num_active for weight in weights}
-    if isinstance(pattern, Unstructured):
+    by_scores = {} if scores is None or "scores" not in inspect.signature(aim.budget).parameters else {"scores": scores}
+    asked = aim.budget(shapes, sparsity=aim.sparsity, **by_scores)
+    there = {weight.name: numel(weight) if _returns(weight) else weight.num_active for weight in weights}
+    if isinstance(aim.pattern, Unstructured):
         asked = _within(asked, there)
     kept = {}
     for weight in weights:
         # A truly sparse weight is a vector of what is there.
         room = min(asked[weight.name], weight.parameter.numel())
-        kept[weight.name] = pattern.nearest(tuple(weight.parameter.shape), room)
+        kept[weight.name] = aim.pattern.nearest(tuple(weight.parameter.shape), room)
     total = sum(numel(weight) for weight in weights)
     reached = counts.sparsity_of(sum(kept.values()), total)
-    if not math.isclose(reached, sparsity, abs_tol=_TOLERANCE + 1.0 / max(total, 1)):
+    if aim.final and not math.isclose(reached, aim.sparsity, abs_tol=_TOLERANCE + 1.0 / max(total, 1)):
         raise ValueError(
-            f"a sparsity of {sparsity:.4g} cannot be had with {pattern} on these weights, of which "
+            f"a sparsity of {aim.sparsity:.4g} cannot be had with {aim.pattern} on these weights, of which "
             f"{counts.sparsity_of(sum(there.values()), total):.4g} are gone already; the nearest is {reached:.4g}: "
             "ask for that, or take another pattern"
         )

@@ -22,6 +22,7 @@ class PruningMethod:
         budget: how it splits what is kept unless told otherwise.
         pattern: the shape of its masks unless told otherwise.
         rounds: how often it scores and cuts unless told otherwise.
+        returning: whether a later round may bring back what an earlier one removed.
     """
 
     name: str
@@ -32,6 +33,7 @@ class PruningMethod:
     budget: budgets.Budget = budgets.uniform
     pattern: patterns.Pattern = field(default_factory=patterns.unstructured)
     rounds: int = 1
+    returning: bool = False
 
 
 PRUNING_METHODS = (
@@ -73,6 +75,16 @@ PRUNING_METHODS = (
         rule=criteria.snip,
         budget=budgets.global_,
         rounds=100,
+    ),
+    PruningMethod(
+        name="force",
+        label="FORCE",
+        summary="SNIP in many small cuts, which may be taken back",
+        paper="de Jorge et al. 2021, arXiv:2006.09081",
+        rule=criteria.snip,
+        budget=budgets.global_,
+        rounds=100,
+        returning=True,
     ),
     PruningMethod(
         name="grasp",

@@ -1,6 +1,7 @@
 """One shot, or several rounds: score the weights of a trained model, split the budget, cut."""
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -9,10 +10,10 @@ from torch import Tensor, nn
 
 from gossamer import budgets, counts, criteria, patterns, statistics
 from gossamer.pruning.active import Active
-from gossamer.pruning.cut import Weights, cut_
-from gossamer.pruning.scores import keeps_rows_whole
-from gossamer.pruning.supply import Supply
-from gossamer.weights import MaskedWeight, numel, prunable
+from gossamer.pruning.candidates import owners_of, to_prune
+from gossamer.pruning.cut import Aim, Weights, cut_
+from gossamer.pruning.supply import Supply, name_of
+from gossamer.weights import MaskedWeight, numel
 
 
 def prune(
@@ -30,6 +31,8 @@ def prune(
     exclude: Iterable[str] = (),
     generator: torch.Generator | None = None,
     reestimate: bool | None = None,
+    num_probes: int | None = None,
+    returning: bool = False,
 ) -> nn.Module:
     """Return a copy of a model without its least useful weights: they are exactly zero in it.
 
@@ -55,6 +58,10 @@ def prune(
         exclude: glob patterns, or one, of the weights to leave alone.
         generator: source of randomness, on the CPU, where something is random.
         reestimate: whether to take batch normalisation's statistics anew over the data; None: if there are both.
+        num_probes: random vectors by which `hessian_diagonal` is estimated, for `criteria.obd`; None: 128. Time grows
+            with it, the error falls with its root.
+        returning: whether a later round may bring back what an earlier one removed, with the value that it had: the
+            gradient is that of the pruned model, the weight that of the model given. Not for truly sparse layers.
 
     Raises:
         ValueError: a sparsity that cannot be met (the nearest that can is named), a weight that holds NaN, a layer
@@ -72,45 +79,20 @@ def prune(
     counts.check_positive(rounds, name="rounds")
     pattern = pattern or patterns.unstructured()
     pruned = copy.deepcopy(model)
-    weights = _weights(pruned, pattern, include, exclude)
+    weights = to_prune(pruned, pattern, include, exclude)
     anew = _reestimates(pruned, data, reestimate)
-    supply = Supply(pruned, _owners(pruned), data=data, loss_fn=loss_fn, first=first, generator=generator)
+    probes = _probes(criterion, num_probes)
+    supply = Supply(pruned, owners_of(pruned), data=data, loss_fn=loss_fn, first=first, generator=generator, **probes)
+    if returning:
+        _keep_latent_(weights)
     parts = [Active(weight) for weight in weights]
     start = sum(part.num_active for part in parts) / sum(numel(weight) for weight in weights) or 1.0
     for done in range(1, rounds + 1):
         asked = sparsity if done == rounds else 1.0 - start * ((1.0 - sparsity) / start) ** (done / rounds)
-        cut_(parts, supply, sparsity=asked, criterion=criterion, budget=budget, pattern=pattern)
+        cut_(parts, supply, criterion, Aim(asked, budget, pattern, final=done == rounds))
     if anew:
         statistics.reestimate_(pruned, data or ())
     return pruned
-
-
-def _weights(model: nn.Module, pattern: patterns.Pattern, include: Iterable[str], exclude: Iterable[str]) -> Weights:
-    """What is to be pruned, with the masks that its zeros make."""
-    include = (include,) if isinstance(include, str) else tuple(include)
-    weights = prunable(model, include=include, exclude=exclude, embeddings=True, frozen=True)
-    if keeps_rows_whole(pattern, weights[-1].shape) and include == ("*",) and len(weights) > 1:
-        # Its outputs are the model's own: a class without weights would never be right.
-        weights = weights[:-1]
-    for weight in weights:
-        values = weight.values()
-        if not bool(values.isfinite().all()):
-            raise ValueError(
-                f"{weight.name} holds {int((~values.isfinite()).sum())} values that are NaN or infinite; nothing can "
-                "be ranked by them: load a good checkpoint"
-            )
-        if isinstance(weight, MaskedWeight):
-            weight.mask = weight.parameter.detach() != 0
-    return weights
-
-
-def _owners(model: nn.Module) -> dict[str, nn.Module]:
-    """The module of each parameter; a tied one belongs to the first."""
-    return {
-        f"{path}.{name}".lstrip("."): module
-        for path, module in model.named_modules()
-        for name, _ in module.named_parameters(recurse=False)
-    }
 
 
 def _reestimates(model: nn.Module, data: Iterable[Any] | None, asked: bool | None) -> bool:
@@ -119,3 +101,20 @@ def _reestimates(model: nn.Module, data: Iterable[Any] | None, asked: bool | Non
         lacks = "no data was given" if data is None else "the model has no batch normalisation that tracks any"
         raise ValueError(f"running statistics cannot be taken anew: {lacks}; leave out reestimate=True")
     return possible if asked is None else asked
+
+
+def _keep_latent_(weights: Weights) -> None:
+    for weight in weights:
+        if not isinstance(weight, MaskedWeight):
+            raise ValueError(f"{weight.name} is truly sparse: what is gone cannot return; use gossamer.to_dense")
+        weight.keep_latent_(trained=False)
+
+
+def _probes(criterion: Callable[..., Any], num_probes: int | None) -> dict[str, int]:
+    if num_probes is None:
+        return {}
+    if "hessian_diagonal" not in inspect.signature(criterion).parameters:
+        raise ValueError(
+            f"num_probes has no effect on {name_of(criterion)}, which asks for no hessian_diagonal; leave it out"
+        )
+    return {"num_probes": num_probes}

@@ -77,8 +77,10 @@ def _checked(found: Any, weight: Weight, rule: Callable[..., Any]) -> Tensor:
 
 
 def below_all(scores: Tensor, weight: Weight) -> Tensor:
-    """Give what is absent already scores below those of all active entries."""
-    if not isinstance(weight, MaskedWeight) or weight.num_active == weight.mask.numel() or not weight.num_active:
+    """Give what is absent already scores below those of all active entries, unless it may return."""
+    if not isinstance(weight, MaskedWeight) or weight.latent is not None:
+        return scores
+    if weight.num_active == weight.mask.numel() or not weight.num_active:
         return scores
     lowest = scores.amin()
     return torch.where(weight.mask, scores, lowest - lowest.abs().clamp(min=1.0))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gossamer import statistics
 from gossamer.pruning.active import Active
-from gossamer.weights import Weight
+from gossamer.weights import MaskedWeight, Weight
 
 # From gradients of a loss; from what goes into a layer; from what its units do.
 _FROM_LOSS = ("grad", "squared_grad", "sample_grads", "hessian_grad", "hessian_diagonal", "output_sensitivity")
@@ -23,7 +23,11 @@ _FROM_UNITS = (
     "activation_covariance",
 )
 _FROM_GATES = ("gate_grad", "activation_products")
-KNOWN = ("weight", "first_weight", *_FROM_LOSS, *_FROM_INPUTS, *_FROM_UNITS, *_FROM_GATES, "flow_grad", "generator")
+_FROM_READERS = ("scale", "outgoing")
+KNOWN = (
+    *("weight", "first_weight", *_FROM_LOSS, *_FROM_INPUTS, *_FROM_UNITS, *_FROM_GATES, *_FROM_READERS),
+    *("gate_grads", "flow_grad", "generator"),
+)
 
 
 def wanted(rule: Callable[..., Any], *, settings: Iterable[str] = ()) -> list[str]:
@@ -65,6 +69,7 @@ class Supply:
         loss_fn: (outputs, targets) -> scalar.
         first: values at an earlier step by name, as a rule from `model.state_dict()`.
         generator: source of randomness, on the CPU.
+        num_probes: of the diagonal of the Hessian.
     """
 
     def __init__(
@@ -76,9 +81,11 @@ class Supply:
         loss_fn: Callable[[Any, Any], Tensor] | None,
         first: Mapping[str, Tensor] | None,
         generator: torch.Generator | None,
+        num_probes: int = 128,
     ) -> None:
         self._model, self._owners = model, owners
         self._data, self._loss_fn, self._first, self._generator = data, loss_fn, first, generator
+        self._num_probes = num_probes
         self._flow: statistics.Flow | None = None
 
     def gather(self, names: Iterable[str], weights: Iterable[Weight]) -> dict[str, dict[str, Any]]:
@@ -87,9 +94,11 @@ class Supply:
         Raises:
             ValueError: data, a loss or something else that is needed was not given, or cannot be measured.
         """
-        names = list(names)
+        names, weights = list(names), list(weights)
         tensors = {weight.name: weight.parameter for weight in weights}
         parts: dict[str, Mapping[str, Any]] = {}
+        if "weight" in names:
+            parts["weight"] = {weight.name: _values(weight) for weight in weights}
         for name in names:
             if name not in parts:
                 parts |= self._measure(name, names, tensors)
@@ -114,8 +123,6 @@ class Supply:
     def _measure(self, name: str, names: list[str], tensors: Mapping[str, Tensor]) -> dict[str, Mapping[str, Any]]:
         """Measure one statistic, and with it all that the same pass over the data gives."""
         owners = {weight: self._owners[weight] for weight in tensors}
-        if name == "weight":
-            return {name: {weight: tensor.detach() for weight, tensor in tensors.items()}}
         if name == "generator":
             return {name: dict.fromkeys(tensors, self._given(self._generator, "generator"))}
         if name == "first_weight":
@@ -128,6 +135,9 @@ class Supply:
             return _unit_statistics(statistics.unit_moments(self._model, owners, self._given(self._data, "data")))
         if name in _FROM_GATES:
             return self._gate_statistics(owners)
+        if name in _FROM_READERS:
+            look = statistics.norm_scales if name == "scale" else statistics.outgoing_weights
+            return {name: look(self._model, owners, self._given(self._data, "data"))}
         return {name: self._gradients(name, tensors)}
 
     def _gradients(self, name: str, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -137,7 +147,11 @@ class Supply:
         loss_fn = self._given(self._loss_fn, "loss_fn")
         if name == "hessian_diagonal":
             generator = self._given(self._generator, "generator")
-            return statistics.hessian_diagonal(self._model, tensors, data, loss_fn, generator=generator)
+            return statistics.hessian_diagonal(
+                self._model, tensors, data, loss_fn, generator=generator, num_probes=self._num_probes
+            )
+        if name == "gate_grads":
+            return statistics.head_gates(self._model, tensors, data, loss_fn)
         measure = {
             "grad": statistics.mean_gradient,
             "squared_grad": statistics.squared_gradient,
@@ -192,6 +206,13 @@ class Supply:
         if value is None:
             raise ValueError(f"the criterion needs {what}, and none was given; pass {what}=")
         return value
+
+
+def _values(weight: Weight) -> Tensor:
+    """What is there, with what may return."""
+    if isinstance(weight, MaskedWeight) and weight.latent is not None:
+        return weight.dense_values()
+    return weight.parameter.detach()
 
 
 def _entries(part: Active, value: Any) -> Any:

@@ -14,6 +14,7 @@ from gossamer.recipes.lottery import Ticket, lottery_tickets
 from gossamer.recipes.lottery_controls import reinitialized_ticket, shuffled_ticket
 from gossamer.recipes.rigl import rigl
 from gossamer.recipes.set_ import set_
+from gossamer.recipes.signed_constant import signed_constant_
 from gossamer.recipes.static import static
 from gossamer.recipes.supermask import supermask_
 from gossamer.recipes.thinning import thin_layers, thin_model
@@ -36,6 +37,7 @@ __all__ = [
     "rigl",
     "set_",
     "shuffled_ticket",
+    "signed_constant_",
     "static",
     "supermask_",
     "thin_layers",

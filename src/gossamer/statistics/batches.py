@@ -65,7 +65,7 @@ def size(batch: Batch) -> int:
     Raises:
         ValueError: the inputs hold no tensor.
     """
-    for tensor in _tensors(batch.inputs):
+    for tensor in tensors(batch.inputs):
         return int(tensor.shape[0])
     raise ValueError(f"a batch must hold a tensor of samples, got {type(batch.inputs).__name__}")
 
@@ -76,15 +76,16 @@ def single(batch: Batch) -> Iterator[Batch]:
         yield Batch(_sliced(batch.inputs, index), _sliced(batch.targets, index))
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Yield every tensor in nested tuples, lists and dicts."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):
         for part in value.values():
-            yield from _tensors(part)
+            yield from tensors(part)
     elif isinstance(value, (tuple, list)):
         for part in value:
-            yield from _tensors(part)
+            yield from tensors(part)
 
 
 def _moved(value: Any, device: torch.device) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gossamer import counts
 from gossamer.statistics.batches import Batch, call, device_of, read, single, size
 from gossamer.statistics.untouched import untouched
 
@@ -117,7 +118,7 @@ def hessian_diagonal(
     loss_fn: Loss,
     *,
     generator: torch.Generator,
-    num_probes: int = 32,
+    num_probes: int = 128,
 ) -> Tensors:
     """Estimate the diagonal of the Hessian of the mean loss: the mean of v * (H v) over random signs v.
 
@@ -133,13 +134,13 @@ def hessian_diagonal(
         Name -> estimate, shape and dtype of the weight; without bias, and may be negative.
 
     Raises:
-        ValueError: the loss is no finite scalar, or does not depend on a weight.
+        ValueError: no probe, the loss is no finite scalar, or does not depend on a weight.
 
     Source:
         Bekas, Kokiopoulou, Saad. An estimator for the diagonal of a matrix. Applied Numerical Mathematics 57, 2007.
     """
     sums = _zeros(weights)
-    for _ in range(num_probes):
+    for _ in range(counts.check_positive(num_probes, name="num_probes")):
         signs = {name: _signs(weight, generator) for name, weight in weights.items()}
         products = hessian_product(model, weights, data, loss_fn, signs)
         _add_(sums, {name: signs[name] * products[name] for name in weights}, factor=1)

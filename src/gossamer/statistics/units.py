@@ -5,22 +5,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from gossamer.statistics.batches import call, device_of, read, size
 from gossamer.statistics.gradients import checked_loss
+from gossamer.statistics.passing import FOLLOWING
 from gossamer.statistics.untouched import untouched
 
-# What may follow a layer and still belongs to it: functions that keep each unit to itself.
-_FOLLOWING = {
-    F.batch_norm,
-    torch.batch_norm,
-    *(F.relu, F.relu6, F.leaky_relu, F.elu, F.selu, F.celu, F.gelu, F.silu, F.mish, F.softplus, F.hardtanh),
-    *(F.hardswish, F.sigmoid, F.tanh, F.logsigmoid, F.dropout),
-    *(torch.relu, torch.relu_, torch.sigmoid, torch.tanh, torch.nn.functional.relu_),
-    *(Tensor.relu, Tensor.relu_, Tensor.sigmoid, Tensor.tanh, Tensor.contiguous),
-}
 Observe = Callable[[str, Tensor], Tensor]
 
 
@@ -178,7 +169,7 @@ class _Follow(TorchFunctionMode):
         head = self.heads.get(id(args[0])) if args and isinstance(args[0], Tensor) else None
         # The mode is off inside: a function that is made of others is seen once.
         result = func(*args, **(kwargs or {}))
-        if head is None or func not in _FOLLOWING or not isinstance(result, Tensor):
+        if head is None or func not in FOLLOWING or not isinstance(result, Tensor):
             return result
         self.heads.pop(id(args[0]), None)
         return self._tag(head[1], head[2], head[3] + 1, result)

@@ -57,6 +57,7 @@ def prune_fresh(
         include=[glob.escape(weight.name) for weight in prunable(model)],
         generator=generator,
         reestimate=False,
+        returning=method.returning,
     )
 
 

@@ -127,6 +127,13 @@ METHODS = (
         by="iterative_snip",
     ),
     _pruned_first(
+        "force",
+        "FORCE",
+        "start dense, SNIP in a hundred cuts that may be taken back, train what is left",
+        "de Jorge et al. 2021, arXiv:2006.09081",
+        by="force",
+    ),
+    _pruned_first(
         "grasp",
         "GraSP",
         "start dense, keep what preserves the flow of the gradient, train that",
