@@ -2,6 +2,7 @@
 
     python benchmarks/synflow.py                              # the six-layer network and ResNet-20, then VGG-16
     python benchmarks/synflow.py --networks vgg16 --cost      # only what 100 rounds cost, beside one pass
+    python benchmarks/synflow.py --critical                   # how far the other criteria get
 
 As in the authors' experiment: seed 0, inputs from N(0, 1), 100 of them with labels drawn at random, one batch,
 evaluation mode, all weights of the network compete. Shown for each criterion, where one weight in 10^x stays, are the
@@ -72,8 +73,7 @@ def cut(model: nn.Module, label: str, power: float, batch: tuple[Tensor, Tensor]
 def show_collapse(name: str, powers: list[float]) -> None:
     """Print what each criterion leaves of one network."""
     model, shape = network(name)
-    generator = seeded()
-    batch = torch.randn(100, *shape, generator=generator), torch.randint(10, (100,), generator=generator)
+    batch = random_batch(shape)
     table = Table(title=f"{name}: empty layers / weights on a path / weights kept", title_justify="left")
     table.add_column("criterion")
     for power in powers:
@@ -92,6 +92,33 @@ def show_collapse(name: str, powers: list[float]) -> None:
             )
         table.add_row(label, *cells)
     Console(width=140).print(table)
+
+
+def show_critical(name: str) -> None:
+    """Print, for the criteria that cut once, the last step of 0.25 with no empty layer and the last with a path."""
+    model, shape = network(name)
+    batch = random_batch(shape)
+    table = Table(title=f"{name}: last 10^x without an empty layer / with a path", title_justify="left")
+    for column in ("criterion", "no empty layer", "a path"):
+        table.add_column(column, justify="right" if column != "criterion" else "left")
+    for label in [label for label in CRITERIA if label != "SynFlow"]:
+        whole, path = 0.0, 0.0
+        for step in range(1, 19):
+            small = cut(model, label, step / 4, batch)
+            weights = weights_of(small)
+            reaches = any(on_a_path(small, weights, example=batch[0]).values())
+            whole = step / 4 if all(bool(weight.count_nonzero()) for weight in weights.values()) else whole
+            path = step / 4 if reaches else path
+            if step / 4 > max(whole, path) + 0.5:
+                break
+        table.add_row(label, f"{whole:g}", f"{path:g}")
+    Console(width=140).print(table)
+
+
+def random_batch(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return a hundred random inputs with random classes."""
+    generator = seeded()
+    return torch.randn(100, *shape, generator=generator), torch.randint(10, (100,), generator=generator)
 
 
 def show_cost(powers: list[float]) -> None:
@@ -160,16 +187,16 @@ def main() -> None:
     parser.add_argument("--networks", default="fc,resnet20,vgg16")
     parser.add_argument("--powers", default="1,2,3,4")
     parser.add_argument("--cost", action="store_true", help="only the cost on VGG-16")
+    parser.add_argument("--critical", action="store_true", help="only the last powers without an empty layer")
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     powers = [float(power) for power in options.powers.split(",")]
     print(describe_machine())
-    if not options.cost:
-        for name in options.networks.split(","):
-            show_collapse(name, powers)
-    if "vgg16" in options.networks:
+    for name in [] if options.cost else options.networks.split(","):
+        show_critical(name) if options.critical else show_collapse(name, powers)
+    if "vgg16" in options.networks and not options.critical:
         show_cost(powers)
 
 
