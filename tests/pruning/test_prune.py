@@ -298,6 +298,18 @@ def test_force_lets_removed_weights_return_with_their_values() -> None:
     assert not torch.equal(snip[0].weight, expected)
 
 
+def test_where_weights_may_return_a_tensor_may_grow_again() -> None:
+    model: Any = gs.models.mlp([6, 5, 4], generator=torch.Generator().manual_seed(0))
+    splits = iter([{"0.weight": 3, "2.weight": 12}, {"0.weight": 6, "2.weight": 4}])
+
+    def split(shapes: Any, *, sparsity: float) -> dict[str, int]:
+        return next(splits)
+
+    small = gs.prune(model, sparsity=0.8, budget=split, rounds=2, returning=True)
+
+    assert active(small) == [6, 4]
+
+
 def test_what_cannot_return_is_named() -> None:
     generator = torch.Generator().manual_seed(0)
     sparse = gs.models.mlp([20, 30, 4], sparsity=0.5, generator=generator)
@@ -390,7 +402,9 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"criterion": asks_for_more}, "asks for moonshine; known are weight"),
     ({"criterion": wrong_shape}, r"scores of shape \(2,\) for 0.weight"),
     ({"criterion": gives_nan}, "gave 72 scores of 0.weight that are NaN"),
-    ({"pattern": patterns.nm(2, 4)}, r"nm\(2, 4\)"),
+    ({"criterion": criteria.synflow, "data": []}, "the data gave no batch"),
+    ({"criterion": criteria.snip, "loss_fn": F.cross_entropy, "data": iter(samples()), "rounds": 2}, "read to its end"),
+    ({"pattern": patterns.nm(2, 4)}, r"0\.weight: nm\(2, 4\) needs at least 4 inputs"),
     ({"sparsity": 0.9, "pattern": patterns.nm(2, 4), "exclude": "0.*"}, "the nearest is 0.5"),
     ({"rounds": 0}, "rounds must be 1 or more, got 0"),
     ({"reestimate": True}, "no data was given"),

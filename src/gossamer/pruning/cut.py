@@ -155,7 +155,10 @@ def _counts(weights: Weights, aim: Aim, scores: dict[str, Tensor] | None) -> dic
     for weight in weights:
         # A truly sparse weight is a vector of what is there.
         room = min(asked[weight.name], weight.parameter.numel())
-        kept[weight.name] = aim.pattern.nearest(tuple(weight.parameter.shape), room)
+        try:
+            kept[weight.name] = aim.pattern.nearest(tuple(weight.parameter.shape), room)
+        except ValueError as error:
+            raise ValueError(f"{weight.name}: {error}") from error
     total = sum(numel(weight) for weight in weights)
     reached = counts.sparsity_of(sum(kept.values()), total)
     if aim.final and not math.isclose(reached, aim.sparsity, abs_tol=_TOLERANCE + 1.0 / max(total, 1)):

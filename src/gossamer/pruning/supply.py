@@ -192,7 +192,9 @@ class Supply:
     ) -> dict[str, Tensor]:
         """Whole tensors, or of each part the active entries."""
         if self._flow is None:
-            example = next(iter(self._given(self._data, "data")))
+            example = next(iter(self._given(self._data, "data")), None)
+            if example is None:
+                raise ValueError("the data gave no batch, of which the flow needs the shape; pass a list of batches")
             example = example[0] if isinstance(example, (tuple, list)) else example
             self._flow = statistics.Flow(self._model, tensors, example=example)
         elif parts is None:
