@@ -13,8 +13,8 @@ criteria.jsonl has a row for each pruned network, criteria.svg the curves. At th
 from them, which orders that papers claim hold in this run.
 
 What to know when reading the table: SNIP and Taylor give one and the same mask here, since a square changes no order
-and both compete globally. OBD stands behind what it could be: the 32 random probes for the diagonal of the Hessian
-leave mostly noise in it. GraSP and SynFlow were made for networks before training. OBC on the 784 inputs of the first
+and both compete globally. OBD stands behind what it could be: 128 random probes for the diagonal of the Hessian leave noise
+in it. GraSP and SynFlow were made for networks before training. OBC on the 784 inputs of the first
 layer takes minutes, so it runs for --costly-seeds alone. Movement is left out: its score is a sum over the steps of a
 fine-tuning, not a property of a trained network. What sees a sample's own gradient, or Hessians, sees
 --gradient-samples; all else --calibration.
@@ -40,6 +40,7 @@ from torch.nn.functional import cross_entropy
 
 import gossamer as gs
 from gossamer.cli.tables import say
+from gossamer.elementwise import is_elementwise
 from gossamer.pruning import PruningMethod, find_pruning_method
 from gossamer.pruning.cut import is_solver
 from gossamer.training.machine import describe_machine
@@ -122,7 +123,7 @@ def pruned_at(case: Case, sparsities: list[float]) -> Iterator[tuple[float, nn.M
         rule: Callable[..., Any] = method.rule
         if method.rounds == 1 and not is_solver(rule):
             # Scores do not depend on the sparsity, and some take long.
-            rule = replayed(judged) if judged else recorded(rule, judged)
+            rule = replayed(judged, like=rule) if judged else recorded(rule, judged)
         start = time.process_time()
         pruned: nn.Module | ValueError
         try:
@@ -155,14 +156,14 @@ def recorded(rule: Callable[..., Any], judged: list[Tensor]) -> Callable[..., An
     return judge
 
 
-def replayed(judged: list[Tensor]) -> Callable[..., Any]:
-    """Return a criterion that gives the scores of a list, one weight after the other."""
+def replayed(judged: list[Tensor], *, like: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a criterion that gives the scores of a list, one weight after the other, in the shape of another's."""
     scores = iter(judged)
 
     def judge(weight: Tensor) -> Tensor:
         return next(scores)
 
-    return judge
+    return gs.criteria.elementwise(judge) if is_elementwise(like) else judge
 
 
 def with_old_values(pruned: nn.Module, model: nn.Module) -> nn.Module:
