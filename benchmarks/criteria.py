@@ -13,10 +13,10 @@ criteria.jsonl has a row for each pruned network, criteria.svg the curves. At th
 from them, which orders that papers claim hold in this run.
 
 What to know when reading the table: SNIP and Taylor give one and the same mask here, since a square changes no order
-and both compete globally. OBD stands behind what it could be: 128 random probes for the diagonal of the Hessian leave noise
-in it. GraSP and SynFlow were made for networks before training. OBC on the 784 inputs of the first
-layer takes minutes, so it runs for --costly-seeds alone. Movement is left out: its score is a sum over the steps of a
-fine-tuning, not a property of a trained network. What sees a sample's own gradient, or Hessians, sees
+and both compete globally. OBD stands behind what it could be: 128 random probes for the diagonal of the Hessian leave
+noise in it. GraSP and SynFlow were made for networks before training. OBC on the 784 inputs of the first layer takes
+minutes, so it runs for --costly-seeds alone. Movement is left out: its score is a sum over the steps of a fine-tuning,
+not a property of a trained network. What sees a sample's own gradient, or Hessians, sees
 --gradient-samples; all else --calibration.
 """
 
