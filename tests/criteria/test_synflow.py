@@ -81,3 +81,14 @@ def test_scores_are_as_wide_as_the_widest_input_and_at_least_single(
     weight: torch.dtype, grad: torch.dtype, dtype: torch.dtype
 ) -> None:
     assert synflow(torch.ones(2, dtype=weight), torch.ones(2, dtype=grad)).dtype == dtype
+
+
+@pytest.mark.parametrize("flow_dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_flow_through_a_weight_has_no_sign_in_any_precision(dtype: torch.dtype, flow_dtype: torch.dtype) -> None:
+    weight, flow = torch.tensor([[2.0, -1.0], [-4.0, 0.0]], dtype=dtype), torch.tensor([[0.5, 3.0], [-0.25, 7.0]])
+
+    scores = synflow(weight, flow.to(flow_dtype))
+
+    assert scores.tolist() == [[1.0, 3.0], [1.0, 0.0]]
+    assert scores.dtype == (torch.float64 if torch.float64 in (dtype, flow_dtype) else torch.float32)
