@@ -9,7 +9,7 @@ from types import FrameType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from gossamer.training.loop import Watcher
+from gossamer.training.steps import Watcher
 
 
 @contextmanager
