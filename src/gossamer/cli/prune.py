@@ -201,7 +201,7 @@ def _check_finetuning(context: typer.Context, finetune: int, *, with_data: bool)
 def _check_target(target: Path, read: Sequence[Path | None], *, overwrite: bool) -> None:
     for path in read:
         if path and target.exists() and path.exists() and target.samefile(path):
-            raise ValueError(f"{target} is the checkpoint itself; give another --out")
+            raise ValueError(f"{target} is read here; give another --out")
     if target.exists() and not overwrite:
         raise ValueError(f"{target} exists; give --overwrite, or another --out")
     if not target.parent.is_dir():

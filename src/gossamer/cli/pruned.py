@@ -1,6 +1,8 @@
 """What a pruning left: how it is stored, what it costs and reaches, as fields and as a table."""
 
+import glob
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,16 @@ from gossamer.weights import numel, prunable
 
 def store(model: nn.Module) -> nn.Module:
     """Return a model with linear layers truly sparse where that is smaller; the others stay dense, zeros and all."""
-    larger = [
+    owners = Counter(id(one) for module in model.modules() for one in module._parameters.values() if one is not None)
+    linear = {name: layer for name, layer in model.named_modules() if type(layer) is nn.Linear}
+    whole = [
         name
-        for name, layer in model.named_modules()
-        if type(layer) is nn.Linear and _sparse_bytes(layer.weight) >= layer.weight.nbytes
+        for name, layer in linear.items()
+        if _sparse_bytes(layer.weight) >= layer.weight.nbytes
+        # What others share cannot be replaced.
+        or any(owners[id(one)] > 1 for one in layer.parameters())
     ]
-    candidates = [layer for name, layer in model.named_modules() if type(layer) is nn.Linear and name not in larger]
-    return to_sparse(model, exclude=larger) if candidates else model
+    return to_sparse(model, exclude=[glob.escape(name) for name in whole]) if len(whole) < len(linear) else model
 
 
 def _sparse_bytes(weight: torch.Tensor) -> int:
