@@ -40,13 +40,13 @@ class Impatient(nn.Module):
         signal.raise_signal(signal.SIGINT)
         return self.layer(inputs)
 """
-NET = ("net.pt", "--model", "own_net:sized", "--data", "digits")
+NET = ("net.pt", "--model", "net_to_tune:sized", "--data", "digits")
 TUNE = ("--finetune", "1", "--lr", "0.1")
 
 
 @pytest.fixture(autouse=True)
 def checkpoints(own_folder: Path) -> None:
-    (own_folder / "own_net.py").write_text(BUILD)
+    (own_folder / "net_to_tune.py").write_text(BUILD)
     for seed, name in enumerate(("net.pt", "first.pt")):
         torch.save(network(seed).state_dict(), own_folder / name)
 
@@ -215,7 +215,7 @@ def test_ctrl_c_ends_the_training_after_its_step_and_nothing_is_written(monkeypa
 def test_ctrl_c_before_the_training_is_one_line_too() -> None:
     torch.save({f"layer.{name}": value for name, value in nn.Linear(64, 10).state_dict().items()}, "impatient.pt")
 
-    result = gossamer("prune", "impatient.pt", "--model", "own_net:Impatient", "--data", "digits")
+    result = gossamer("prune", "impatient.pt", "--model", "net_to_tune:Impatient", "--data", "digits")
 
     assert result == (130, "", "gossamer: interrupted; nothing was written\n")
 
@@ -231,7 +231,7 @@ def test_a_bar_shows_the_steps_of_the_training(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_with_json_a_model_that_prints_does_so_on_stderr() -> None:
-    result = gossamer("prune", "net.pt", "--model", "own_net:loud", "--data", "digits", "--json")
+    result = gossamer("prune", "net.pt", "--model", "net_to_tune:loud", "--data", "digits", "--json")
 
     assert result.json["sparsity"] == pytest.approx(0.9)
     assert result.err == "hello\n"
@@ -247,7 +247,7 @@ def test_layers_that_share_a_weight_stay_dense_and_the_others_become_sparse() ->
         "tied.pt",
     )
 
-    layers = good("prune", "tied.pt", "--model", "own_net:tied", "--data", "digits", *TUNE, "--json").json["layers"]
+    layers = good("prune", "tied.pt", "--model", "net_to_tune:tied", "--data", "digits", *TUNE, "--json").json["layers"]
 
     stored = {layer["name"]: layer["stored"] for layer in layers}
     assert stored == {"0.weight": "truly sparse", "1.weight": "dense", "3.weight": "truly sparse"}
@@ -285,8 +285,8 @@ def test_what_cannot_be_trained_is_found_before_it_is_pruned(monkeypatch: pytest
     sizes = nn.Sequential(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
     torch.save(sizes.state_dict(), "norm.pt")
     monkeypatch.delattr(gs.pruning, "prune")
-    words = ("norm.pt", "--model", "own_net:normalised", "--data", "digits")
+    words = ("norm.pt", "--model", "net_to_tune:normalised", "--data", "digits")
 
     line = refused("prune", *words, "--finetune", "1", "--batch-size", "1")
 
-    assert line.startswith("own_net:normalised cannot be trained, ValueError: Expected more than 1 value per channel")
+    assert line.startswith("net_to_tune:normalised cannot be trained, ValueError: Expected more than 1 value per channel")
