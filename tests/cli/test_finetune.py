@@ -49,6 +49,7 @@ def checkpoints(own_folder: Path) -> None:
     (own_folder / "net_to_tune.py").write_text(BUILD)
     for seed, name in enumerate(("net.pt", "first.pt")):
         torch.save(network(seed).state_dict(), own_folder / name)
+    gs.save(network(2), own_folder / "early.safetensors")
 
 
 def network(seed: int) -> nn.Sequential:
@@ -135,10 +136,12 @@ def test_the_teacher_is_the_model_before_the_cut(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(training, "finetune", remember)
 
-    good("prune", *NET, *TUNE, "--distill")
+    norm = nn.Sequential(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+    torch.save(norm.state_dict(), "norm.pt")
+    good("prune", "norm.pt", "--model", "net_to_tune:normalised", "--data", "digits", *TUNE, "--distill")
 
     state = given[0]["teacher"].state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in network(0).state_dict().items())
+    assert all(torch.equal(value, state[name]) for name, value in norm.state_dict().items())
 
 
 def test_rewound_survivors_start_from_the_earlier_checkpoint() -> None:
@@ -267,8 +270,12 @@ def test_layers_that_share_a_weight_stay_dense_and_the_others_become_sparse() ->
         (["--finetune", "1", "--lr", "0"], "learning_rate must lie in (0, "),
         (["--finetune", "1", "--decay", "linear"], "decay must be one of none, cosine, got 'linear'"),
         (["--finetune", "1", "--rewind", "gone.pt"], "there is no file gone.pt"),
-        (["--finetune", "1", "--rewind", "first.pt", "--out", "first.pt", "--overwrite"], "first.pt is read here"),
-        (["--out", "net.pt", "--overwrite"], "net.pt is read here; give another --out"),
+        (
+            ["--finetune", "1", "--rewind", "early.safetensors", "--out", "early.safetensors", "--overwrite"],
+            "early.safetensors is read here; give another --out",
+        ),
+        (["--out", "net.pt", "--overwrite"], "--out must be a file that ends in .safetensors, got net.pt"),
+        (["--out", ".", "--overwrite"], "--out must be a file that ends in .safetensors, got ."),
         (["--first", "first.pt"], "--first has no effect on magnitude"),
     ],
 )
@@ -289,4 +296,6 @@ def test_what_cannot_be_trained_is_found_before_it_is_pruned(monkeypatch: pytest
 
     line = refused("prune", *words, "--finetune", "1", "--batch-size", "1")
 
-    assert line.startswith("net_to_tune:normalised cannot be trained, ValueError: Expected more than 1 value per channel")
+    assert line.startswith(
+        "net_to_tune:normalised cannot be trained, ValueError: Expected more than 1 value per channel"
+    )

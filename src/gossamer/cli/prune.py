@@ -1,6 +1,7 @@
 """gossamer prune: a trained model, made sparse."""
 
 import copy
+import errno
 import inspect
 import json
 import sys
@@ -17,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from gossamer import budgets, data, files, patterns, pruning, training
 from gossamer.cli import options as o
+from gossamer.cli.folder import model_of
 from gossamer.cli.progress import nothing_written, progress_bar, stop_on_interrupt, waiting
 from gossamer.cli.pruned import describe_pruned, show_pruned, store
 from gossamer.cli.run import prints_to_stderr, set_threads
@@ -44,7 +46,9 @@ _OF_FINETUNING = ("distill", "rewind", "batch_size", "optimizer", "lr", "decay",
 
 def prune(
     context: typer.Context,
-    checkpoint: Annotated[Path, typer.Argument(help="a trained model: .pt, .pth or .safetensors")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="a trained model: .pt, .pth, .safetensors, or the folder of a run")
+    ],
     model: Annotated[
         str, typer.Option(help="package.module:function that builds it, or mlp:1000x3 (with --data); no default")
     ],
@@ -90,7 +94,7 @@ def prune(
     momentum: o.Momentum = _DEFAULT.momentum,
     weight_decay: o.WeightDecay = _DEFAULT.weight_decay,
     seed: o.Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="file to write; default: beside the checkpoint")] = None,
+    out: Annotated[Path | None, typer.Option(help=".safetensors file to write; default: beside the checkpoint")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace that file")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="show the plan, layer by layer; train nothing, write nothing")
@@ -100,6 +104,7 @@ def prune(
 ) -> None:
     """Remove the weights of a trained model that matter least, train it on if asked to, and write what is left."""
     row = pruning.find_pruning_method(method)
+    checkpoint = model_of(checkpoint) if checkpoint.is_dir() else checkpoint
     target = out or checkpoint.with_name(f"{checkpoint.stem}-{method}-{sparsity:g}.safetensors")
     _check_target(target, [checkpoint, first, rewind], overwrite=overwrite or dry_run)
     _check_finetuning(context, finetune, with_data=bool(data_name))
@@ -119,6 +124,7 @@ def prune(
         weight_decay=weight_decay,
         seed=seed,
     )
+    _check_activation(checkpoint, model)
     set_threads(threads)
     with nothing_written(), prints_to_stderr(as_json):
         dataset = data.load(data_name, data_dir=Path(data_dir) if data_dir else None) if data_name else None
@@ -152,7 +158,7 @@ def prune(
             stored = _finetuned(stored, config, dataset, teacher, earlier, fields, visible=not as_json)
     if not dry_run:
         tuned = {"finetune_epochs": str(finetune)} if finetune else {}
-        files.save(stored, target, metadata={"pruned_by": method, "sparsity": f"{sparsity:g}", **tuned})
+        _write(stored, target, {"pruned_by": method, "sparsity": f"{sparsity:g}", **tuned})
         fields |= {"path": str(target), "file_bytes": target.stat().st_size}
     if as_json:
         sys.stdout.write(json.dumps(fields, indent=2, allow_nan=False) + "\n")
@@ -187,6 +193,16 @@ def _finetuned(
     return tuned
 
 
+def _check_activation(checkpoint: Path, model: str) -> None:
+    """An mlp of another activation has the same names and shapes, and would be pruned as something that it is not."""
+    if checkpoint.suffix == ".safetensors" and checkpoint.is_file() and model.startswith("mlp:"):
+        name = files.read(checkpoint).metadata.get("method")
+        if any(method.all_relu for method in training.METHODS if method.name == name):
+            raise ValueError(
+                f"{checkpoint} was trained with All-ReLU, {model} has ReLU; give a function that builds it"
+            )
+
+
 def _check_finetuning(context: typer.Context, finetune: int, *, with_data: bool) -> None:
     if finetune < 0:
         raise ValueError(f"--finetune must be 0 or more passes over the training data, got {finetune}")
@@ -198,7 +214,18 @@ def _check_finetuning(context: typer.Context, finetune: int, *, with_data: bool)
         raise ValueError(f"--{', --'.join(given)} has no effect without training; give --finetune, or leave it out")
 
 
+def _write(model: nn.Module, target: Path, metadata: dict[str, str]) -> None:
+    try:
+        files.save(model, target, metadata=metadata)
+    except OSError as error:
+        # There is nothing to resume, as there is after a run.
+        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+        raise ValueError(f"cannot write {target}: {reason}; nothing was written, give another --out") from error
+
+
 def _check_target(target: Path, read: Sequence[Path | None], *, overwrite: bool) -> None:
+    if target.is_dir() or target.suffix != ".safetensors":
+        raise ValueError(f"--out must be a file that ends in .safetensors, got {target}")
     for path in read:
         if path and target.exists() and path.exists() and target.samefile(path):
             raise ValueError(f"{target} is read here; give another --out")
