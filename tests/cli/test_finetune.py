@@ -13,7 +13,6 @@ from gossamer import files, training
 from .shell import Screen, good, gossamer, listing, refused
 
 BUILD = """
-import signal
 from torch import nn
 
 def sized(num_features, num_classes):
@@ -37,8 +36,7 @@ class Impatient(nn.Module):
         self.layer = nn.Linear(num_features, num_classes)
 
     def forward(self, inputs):
-        signal.raise_signal(signal.SIGINT)
-        return self.layer(inputs)
+        raise KeyboardInterrupt
 """
 NET = ("net.pt", "--model", "net_to_tune:sized", "--data", "digits")
 TUNE = ("--finetune", "1", "--lr", "0.1")

@@ -280,3 +280,31 @@ def test_data_folder_and_threads_are_looked_at(checkpoint: Path) -> None:
         "prune", "net.pt", "--model", "own_net:sized", "--data", "mnist", "--data-dir", "no/such"
     )
     assert "--threads must lie in 0 to" in refused("prune", "net.pt", *DATA, "--threads", "100000")
+
+
+# The budget of LAMP takes no tensor that has zeros already.
+@pytest.mark.parametrize("method", [row.name for row in gs.pruning.PRUNING_METHODS if row.name != "lamp"])
+def test_a_truly_sparse_file_is_pruned_again_by_every_method_and_what_is_gone_stays_gone(
+    checkpoint: Path, method: str
+) -> None:
+    before = written("--model", "own_net:build", "--sparsity", "0.6")
+    Path("written.safetensors").rename("once.safetensors")
+    rows = ["--method", method, "--sparsity", "0.8", "--samples", "60", "--rounds", "1"]
+
+    fields = good("prune", "once.safetensors", *DATA, *rows, "--out", "twice.safetensors", "--json").json
+
+    after = weights(gs.load("twice.safetensors", architecture()))
+    assert not any(bool((now != 0)[then == 0].any()) for then, now in zip(before, after, strict=True))
+    assert sum(int(now.count_nonzero()) for now in after) < sum(int(then.count_nonzero()) for then in before)
+    assert [layer["num_active"] for layer in fields["layers"]] == [int(now.count_nonzero()) for now in after]
+
+
+def test_erk_looks_at_the_kernels_of_convolutions(checkpoint: Path) -> None:
+    torch.save(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(16, 2)).state_dict(), "conv.pt")
+    words = ("conv.pt", "--model", "own_net:convolutions", "--sparsity", "0.5", "--dry-run", "--json", "--budget")
+
+    by_kernel, plain = (good("prune", *words, name).json["layers"] for name in ("erk", "er"))
+
+    wanted = gs.budgets.erk({"0.weight": (4, 1, 3, 3), "2.weight": (2, 16)}, sparsity=0.5)
+    assert {layer["name"]: layer["num_active"] for layer in by_kernel} == wanted
+    assert by_kernel != plain

@@ -16,7 +16,7 @@ import typer
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from gossamer import budgets, data, files, patterns, pruning, training
+from gossamer import budgets, criteria, data, files, patterns, pruning, training
 from gossamer.cli import options as o
 from gossamer.cli.folder import model_of
 from gossamer.cli.progress import nothing_written, progress_bar, stop_on_interrupt, waiting
@@ -24,6 +24,7 @@ from gossamer.cli.pruned import describe_pruned, show_pruned, store
 from gossamer.cli.run import prints_to_stderr, set_threads
 from gossamer.counts import check_positive
 from gossamer.data import Dataset
+from gossamer.nn import to_dense
 from gossamer.training import Config
 from gossamer.training.trial import check_steps
 
@@ -104,11 +105,12 @@ def prune(
 ) -> None:
     """Remove the weights of a trained model that matter least, train it on if asked to, and write what is left."""
     row = pruning.find_pruning_method(method)
+    shares, shape = _budget(budget) if budget else row.budget, _pattern(pattern) if pattern else row.pattern
     checkpoint = model_of(checkpoint) if checkpoint.is_dir() else checkpoint
     target = out or checkpoint.with_name(f"{checkpoint.stem}-{method}-{sparsity:g}.safetensors")
     _check_target(target, [checkpoint, first, rewind], overwrite=overwrite or dry_run)
     _check_finetuning(context, finetune, with_data=bool(data_name))
-    if first and "first_weight" not in inspect.signature(row.rule).parameters:
+    if first and "first_weight" not in _asks(row.rule):
         raise ValueError(f"--first has no effect on {method}, which compares with nothing; leave it out")
     config = Config(
         method=method,
@@ -130,6 +132,8 @@ def prune(
         dataset = data.load(data_name, data_dir=Path(data_dir) if data_dir else None) if data_name else None
         architecture = training.build_model(model, dataset, seed=seed)
         trained = pruning.restore(checkpoint, architecture)
+        if not _judges_entries(row.rule, shares, shape):
+            trained = to_dense(trained)
         earlier = pruning.restore(rewind, architecture).state_dict() if rewind else None
         if finetune and dataset:
             check_steps(copy.deepcopy(trained), config, dataset)
@@ -138,8 +142,8 @@ def prune(
                 trained,
                 sparsity=sparsity,
                 criterion=row.rule,
-                budget=_budget(budget) if budget else row.budget,
-                pattern=_pattern(pattern) if pattern else row.pattern,
+                budget=shares,
+                pattern=shape,
                 data=_batches(dataset, samples),
                 loss_fn=cross_entropy,
                 first=pruning.restore(first, architecture).state_dict() if first else None,
@@ -191,6 +195,19 @@ def _finetuned(
     fields["finetune"]["seconds"] = time.perf_counter() - start
     fields["accuracy_finetuned"] = training.evaluate(tuned, dataset)[1]
     return tuned
+
+
+def _asks(rule: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(rule).parameters)
+
+
+def _judges_entries(rule: Callable[..., Any], budget: budgets.Budget, pattern: patterns.Pattern) -> bool:
+    """Whether the entries of a weight can be judged one by one, so that one that is truly sparse can stay so.
+
+    All else works on dense tensors, whose zeros stay zeros.
+    """
+    by_shape = "scores" not in _asks(budget) and pattern == patterns.unstructured()
+    return by_shape and _asks(rule) <= {"weight", "generator"} and rule is not criteria.geometric_median
 
 
 def _check_activation(checkpoint: Path, model: str) -> None:
