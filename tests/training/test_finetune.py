@@ -68,7 +68,8 @@ def test_what_is_absent_stays_absent_and_the_model_stays_as_it_is(truly: bool) -
         assert torch.equal(dense(tuned)[name] != 0, small.state_dict()[name] != 0)
         assert not torch.equal(dense(tuned)[name], small.state_dict()[name])
     assert all(torch.equal(value, before[name]) for name, value in given.state_dict().items())
-    assert not any(parameter._backward_hooks for parameter in given.parameters())
+    for parameter in (*given.parameters(), *tuned.parameters()):
+        assert not parameter._backward_hooks
 
 
 @pytest.mark.parametrize("truly", [False, True])
@@ -97,7 +98,8 @@ def test_a_network_of_which_nothing_is_missing_is_trained_too() -> None:
         torch.testing.assert_close(tuned.state_dict()[name], wanted)
 
 
-def test_a_table_that_was_pruned_is_held() -> None:
+@pytest.mark.parametrize("include", ["*", "table.*"])
+def test_a_table_that_was_pruned_is_held(include: str) -> None:
     class Words(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -108,7 +110,7 @@ def test_a_table_that_was_pruned_is_held() -> None:
             outputs: Tensor = self.out(rows.flatten(1))
             return outputs
 
-    small = gs.prune(Words(), sparsity=0.5)
+    small = gs.prune(Words(), sparsity=0.5, include=include)
 
     tuned = finetune(small, config(learning_rate=0.5), DATA)
 
@@ -126,6 +128,17 @@ def test_the_seed_alone_decides_and_the_callers_randomness_is_left_alone() -> No
 
     assert torch.equal(again.state_dict()["1.0.weight"], tuned.state_dict()["1.0.weight"])
     assert not torch.equal(other.state_dict()["1.0.weight"], tuned.state_dict()["1.0.weight"])
+
+
+def test_what_a_model_does_in_training_it_does_whatever_mode_it_comes_in() -> None:
+    small = nn.Sequential(nn.Dropout(0.5), gs.prune(network(), sparsity=0.7))
+
+    first, second, plain = (
+        finetune(one, one_step(), DATA) for one in (small.train(), copy.deepcopy(small).eval(), small[1])
+    )
+
+    assert torch.equal(first.state_dict()["1.0.weight"], second.state_dict()["1.0.weight"])
+    assert not torch.equal(first.state_dict()["1.0.weight"], plain.state_dict()["0.weight"])
 
 
 def test_the_teacher_answers_without_dropout_and_keeps_its_mode() -> None:
@@ -196,3 +209,18 @@ def test_all_training_rows_are_trained_on_and_no_test_row() -> None:
 
     rows = {tuple(row.tolist()) for row in torch.cat(seen)}
     assert rows == {tuple(row.tolist()) for row in DATA.train_inputs}
+
+
+def test_no_two_epochs_of_any_two_seeds_have_the_same_order() -> None:
+    orders: list[tuple[float, ...]] = []
+
+    class Watching(nn.Sequential):
+        def forward(self, inputs: Tensor) -> Tensor:
+            orders.append(tuple(inputs.flatten().tolist()))
+            outputs: Tensor = super().forward(inputs)  # type: ignore[no-untyped-call]
+            return outputs
+
+    for seed in (0, 1, 2):
+        finetune(gs.prune(Watching(*network()), sparsity=0.5), config(epochs=3, batch_size=200, seed=seed), DATA)
+
+    assert len(set(orders)) == len(orders) == 9
