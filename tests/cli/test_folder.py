@@ -153,3 +153,12 @@ def test_overwriting_with_the_same_settings_gives_the_same_model(own_folder: Pat
     good("train", "--out", "x", *TINY, "--overwrite")
 
     assert model(Path("x"))["0.values"].equal(first)
+
+
+def test_what_is_overwritten_is_gone_even_if_the_new_run_fails() -> None:
+    good("train", "--out", "x", *TINY)
+
+    refused("train", "--out", "x", *TINY, "--overwrite", "--lr", "1e38")
+
+    assert not Path("x/model.safetensors").exists()
+    assert not Path("x/report.html").exists()

@@ -103,7 +103,7 @@ def test_of_a_comparison_the_runs_to_inspect_are_named() -> None:
 
     line = refused("inspect", "x")
 
-    assert line == "x is a comparison; inspect one of its runs, in x/runs: set-seed0, static-seed0"
+    assert line == "x is a comparison; give one of its runs, in x/runs: set-seed0, static-seed0"
     good("inspect", "x/runs/set-seed0")
 
 

@@ -132,7 +132,7 @@ def test_a_weight_that_two_layers_share_is_counted_once(nets: str) -> None:
         ("divides", ["(64, 10) failed: ZeroDivisionError", "GOSSAMER_TRACEBACK=1"]),
         ("number", ["returned int; it must return a torch.nn.Module"]),
         ("lonely", ["lonely() takes 0 positional arguments but 2 were given"]),
-        ("infinite", ["the loss of the untrained network is"]),
+        ("infinite", ["the loss before the first step is"]),
         ("missing", ["has no function 'missing'; check the name after the colon"]),
         ("NETS", ["has no function 'NETS'"]),
     ],

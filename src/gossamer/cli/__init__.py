@@ -44,7 +44,7 @@ def main() -> None:
         if app(standalone_mode=False, prog_name="gossamer") == _INTERRUPTED:
             raise KeyboardInterrupt
     except TrainingInterruptedError as stop:
-        _exit(f"{stop}; the same command with --resume goes on", _INTERRUPTED)
+        _exit(str(stop), _INTERRUPTED)
     except (KeyboardInterrupt, typer.Abort):
         _exit(
             "interrupted; if a run had begun, the same command with --resume goes on from its last checkpoint",

@@ -10,6 +10,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from gossamer import atomic
+from gossamer.training.record import MODEL
 
 # Everything that a run writes; only these are ever deleted.
 _RESULTS = ("config.toml", "metrics.jsonl", "checkpoint.pt", "model.safetensors", "report.html")
@@ -60,6 +61,26 @@ def claim(folder: Path, *, resume: bool, overwrite: bool, comparison: bool = Fal
 def runs_in(folder: Path) -> list[Path]:
     """Return the folders of the runs of a comparison, by name; none if it is no comparison."""
     return [place for place in sorted((folder / "runs").glob("*")) if place.is_dir() and _RUN.match(place.name)]
+
+
+def model_of(folder: Path) -> Path:
+    """Return the model.safetensors of a run.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        ValueError: it is the folder of a comparison, or of a run that is not finished.
+        FileNotFoundError: it holds no run.
+    """
+    path = folder / MODEL
+    if path.is_file():
+        return path
+    if models := [place.name for place in runs_in(folder) if (place / path.name).is_file()]:
+        raise ValueError(f"{folder} is a comparison; give one of its runs, in {folder / 'runs'}: {', '.join(models)}")
+    if (folder / "config.toml").is_file():
+        raise ValueError(f"the run in {folder} has no model yet; its command with --resume finishes it")
+    raise FileNotFoundError(f"there is no {path.name} in {folder}; give the folder of a run, or a .safetensors file")
 
 
 def _lock(folder: Path) -> TextIOWrapper:

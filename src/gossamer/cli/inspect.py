@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gossamer import files
 from gossamer.cli import options as o
-from gossamer.cli.folder import runs_in
+from gossamer.cli.folder import model_of
 from gossamer.cli.tables import say, show_table, size_text
 from gossamer.counts import sparsity_of
 from gossamer.files import SavedModel
@@ -24,7 +24,7 @@ def inspect(
     as_json: o.Json = False,
 ) -> None:
     """Show each layer of a saved model: shape, active weights, sparsity, bytes and health."""
-    path = _model_of(path) if path.is_dir() else path
+    path = model_of(path) if path.is_dir() else path
     saved = files.read(path)
     layers = describe(saved)
     if not layers:
@@ -39,19 +39,6 @@ def inspect(
     stored = sum(layer["bytes"] for layer in layers)
     smaller = f"{dense / stored:.1f} times smaller than" if stored < dense else "not smaller than"
     say(f"weights take {size_text(stored)}, {smaller} the dense {size_text(dense)}")
-
-
-def _model_of(folder: Path) -> Path:
-    path = folder / "model.safetensors"
-    if path.is_file():
-        return path
-    if models := [place.name for place in runs_in(folder) if (place / path.name).is_file()]:
-        raise ValueError(
-            f"{folder} is a comparison; inspect one of its runs, in {folder / 'runs'}: {', '.join(models)}"
-        )
-    if (folder / "config.toml").is_file():
-        raise ValueError(f"the run in {folder} has no model yet; its command with --resume finishes it")
-    raise FileNotFoundError(f"there is no {path.name} in {folder}; give the folder of a run, or a .safetensors file")
 
 
 def describe(saved: SavedModel) -> list[dict[str, Any]]:

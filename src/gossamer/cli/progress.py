@@ -9,7 +9,7 @@ from types import FrameType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from gossamer.training.loop import Watcher
+from gossamer.training.steps import TrainingInterruptedError, Watcher
 
 
 @contextmanager
@@ -52,6 +52,15 @@ def waiting(text: str, *, visible: bool) -> Iterator[None]:
     console = Console(file=sys.stderr)
     with console.status(text) if visible and console.is_terminal else nullcontext():
         yield
+
+
+@contextmanager
+def nothing_written() -> Iterator[None]:
+    """Say of a Ctrl-C that it left nothing behind, where that is so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise TrainingInterruptedError("interrupted; nothing was written") from None
 
 
 @contextmanager

@@ -1,9 +1,13 @@
 """gossamer prune: a trained model, made sparse."""
 
+import copy
+import errno
+import inspect
 import json
-import math
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +16,18 @@ import typer
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from gossamer import budgets, data, files, patterns, pruning, statistics, training
+from gossamer import budgets, data, files, patterns, pruning, training
 from gossamer.cli import options as o
-from gossamer.cli.progress import waiting
-from gossamer.cli.run import set_threads
-from gossamer.cli.tables import say, show_table, size_text
-from gossamer.counts import check_positive, sparsity_of
-from gossamer.nn import SparseLinear, to_dense, to_sparse
-from gossamer.weights import numel, prunable
+from gossamer.cli.folder import model_of
+from gossamer.cli.progress import nothing_written, progress_bar, stop_on_interrupt, waiting
+from gossamer.cli.pruned import describe_pruned, show_pruned, store
+from gossamer.cli.run import prints_to_stderr, set_threads
+from gossamer.counts import check_positive
+from gossamer.data import Dataset
+from gossamer.elementwise import is_elementwise
+from gossamer.nn import to_dense
+from gossamer.training import Config
+from gossamer.training.trial import check_steps
 
 _BUDGETS: dict[str, budgets.Budget] = {
     "uniform": budgets.uniform,
@@ -30,10 +38,19 @@ _BUDGETS: dict[str, budgets.Budget] = {
     "lamp": budgets.lamp,
 }
 _BATCH = 100
+# What the JSON says of the training, of a configuration's fields.
+_SETTINGS = ("epochs", "batch_size", "optimizer", "learning_rate", "decay", "momentum", "weight_decay", "seed")
+_DEFAULT = Config(method="magnitude")
+_FINETUNING = "Training"
+# Options that have no effect without --finetune.
+_OF_FINETUNING = ("distill", "rewind", "batch_size", "optimizer", "lr", "decay", "momentum", "weight_decay")
 
 
 def prune(
-    checkpoint: Annotated[Path, typer.Argument(help="a trained model: .pt, .pth or .safetensors")],
+    context: typer.Context,
+    checkpoint: Annotated[
+        Path, typer.Argument(help="a trained model: .pt, .pth, .safetensors, or the folder of a run")
+    ],
     model: Annotated[
         str, typer.Option(help="package.module:function that builds it, or mlp:1000x3 (with --data); no default")
     ],
@@ -58,53 +75,182 @@ def prune(
     data_dir: o.DataDir = "",
     samples: Annotated[int, typer.Option(help="training rows that the method looks at")] = 1000,
     first: Annotated[Path | None, typer.Option(help="an earlier checkpoint, for methods that compare")] = None,
+    finetune: Annotated[
+        int,
+        typer.Option(
+            help="passes over the training data after the cut, with the zeros held; 0: none",
+            rich_help_panel=_FINETUNING,
+        ),
+    ] = 0,
+    distill: Annotated[
+        bool,
+        typer.Option("--distill", help="learn from the outputs of the unpruned model too", rich_help_panel=_FINETUNING),
+    ] = False,
+    rewind: Annotated[
+        Path | None,
+        typer.Option(
+            help="an earlier checkpoint: what stays starts from its values there", rich_help_panel=_FINETUNING
+        ),
+    ] = None,
+    batch_size: o.BatchSize = _DEFAULT.batch_size,
+    optimizer: o.Optimizer = _DEFAULT.optimizer,
+    lr: o.LearningRate = 0.01,
+    decay: o.Decay = _DEFAULT.decay,
+    momentum: o.Momentum = _DEFAULT.momentum,
+    weight_decay: o.WeightDecay = _DEFAULT.weight_decay,
     seed: o.Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="file to write; default: beside the checkpoint")] = None,
+    out: Annotated[Path | None, typer.Option(help=".safetensors file to write; default: beside the checkpoint")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace that file")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="show the plan, layer by layer, and write nothing")
+        bool, typer.Option("--dry-run", help="show the plan, layer by layer; train nothing, write nothing")
     ] = False,
     threads: o.Threads = 0,
     as_json: o.Json = False,
 ) -> None:
-    """Remove the weights of a trained model that matter least, and write what is left."""
+    """Remove the weights of a trained model that matter least, train it on if asked to, and write what is left."""
     row = pruning.find_pruning_method(method)
+    shares, shape = _budget(budget) if budget else row.budget, _pattern(pattern) if pattern else row.pattern
+    checkpoint = model_of(checkpoint) if checkpoint.is_dir() else checkpoint
     target = out or checkpoint.with_name(f"{checkpoint.stem}-{method}-{sparsity:g}.safetensors")
-    _check_target(target, checkpoint, overwrite=overwrite or dry_run)
+    _check_target(target, [checkpoint, first, rewind], overwrite=overwrite or dry_run)
+    _check_finetuning(context, finetune, with_data=bool(data_name))
+    if first and "first_weight" not in _asks(row.rule):
+        raise ValueError(f"--first has no effect on {method}, which compares with nothing; leave it out")
+    config = Config(
+        method=method,
+        model=model,
+        sparsity=sparsity,
+        # Without fine-tuning it is looked at by nobody.
+        epochs=finetune or 1,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        learning_rate=lr,
+        decay=decay,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        seed=seed,
+    )
+    _check_activation(checkpoint, model)
     set_threads(threads)
-    dataset = data.load(data_name, data_dir=Path(data_dir) if data_dir else None) if data_name else None
-    trained = pruning.restore(checkpoint, training.build_model(model, dataset, seed=seed))
-    with waiting("pruning", visible=not as_json):
-        small = pruning.prune(
-            trained,
-            sparsity=sparsity,
-            criterion=row.rule,
-            budget=_budget(budget) if budget else row.budget,
-            pattern=_pattern(pattern) if pattern else row.pattern,
-            data=_batches(dataset, samples),
-            loss_fn=cross_entropy,
-            first=pruning.restore(first, trained).state_dict() if first else None,
-            rounds=rounds or row.rounds,
-            include=include or ("*",),
-            exclude=exclude or (),
-            generator=torch.Generator().manual_seed(seed),
-            num_probes=probes or None,
-            returning=row.returning,
-        )
-    stored = _stored(small)
-    fields = _fields(trained, small, stored, dataset)
+    with nothing_written(), prints_to_stderr(as_json):
+        dataset = data.load(data_name, data_dir=Path(data_dir) if data_dir else None) if data_name else None
+        architecture = training.build_model(model, dataset, seed=seed)
+        trained = pruning.restore(checkpoint, architecture)
+        if not _judges_entries(row.rule, shape):
+            trained = to_dense(trained)
+        earlier = pruning.restore(rewind, architecture).state_dict() if rewind else None
+        if finetune and dataset:
+            check_steps(copy.deepcopy(trained), config, dataset)
+        with waiting("pruning", visible=not as_json):
+            small = pruning.prune(
+                trained,
+                sparsity=sparsity,
+                criterion=row.rule,
+                budget=shares,
+                pattern=shape,
+                data=_batches(dataset, samples),
+                loss_fn=cross_entropy,
+                first=pruning.restore(first, architecture).state_dict() if first else None,
+                rounds=rounds or row.rounds,
+                include=include or ("*",),
+                exclude=exclude or (),
+                generator=torch.Generator().manual_seed(seed),
+                num_probes=probes or None,
+                returning=row.returning,
+            )
+            stored = store(small)
+            fields = describe_pruned(trained, small, stored, dataset)
+        if finetune and dataset:
+            fields["finetune"] = {name: asdict(config)[name] for name in _SETTINGS}
+            fields["finetune"] |= {"distill": distill, "rewind": str(rewind) if rewind else None, "run": not dry_run}
+        if finetune and dataset and not dry_run:
+            teacher = trained if distill else None
+            stored = _finetuned(stored, config, dataset, teacher, earlier, fields, visible=not as_json)
     if not dry_run:
-        files.save(stored, target, metadata={"pruned_by": method, "sparsity": f"{sparsity:g}"})
+        tuned = {"finetune_epochs": str(finetune)} if finetune else {}
+        _write(stored, target, {"pruned_by": method, "sparsity": f"{sparsity:g}", **tuned})
         fields |= {"path": str(target), "file_bytes": target.stat().st_size}
     if as_json:
         sys.stdout.write(json.dumps(fields, indent=2, allow_nan=False) + "\n")
         return
-    _show(fields, f"{row.label} of {checkpoint.name}", written=None if dry_run else target)
+    show_pruned(fields, f"{row.label} of {checkpoint.name}", written=None if dry_run else target)
 
 
-def _check_target(target: Path, checkpoint: Path, *, overwrite: bool) -> None:
-    if target.exists() and target.resolve() == checkpoint.resolve():
-        raise ValueError(f"{target} is the checkpoint itself; give another --out")
+def _finetuned(
+    model: nn.Module,
+    config: Config,
+    dataset: Dataset,
+    teacher: nn.Module | None,
+    earlier: dict[str, torch.Tensor] | None,
+    fields: dict[str, Any],
+    *,
+    visible: bool,
+) -> nn.Module:
+    """The model trained on; what that took and reached is added to the fields."""
+    start = time.perf_counter()
+    with progress_bar(visible=visible) as begin, stop_on_interrupt() as should_stop:
+        tuned = training.finetune(
+            model,
+            config,
+            dataset,
+            teacher=teacher,
+            earlier=earlier,
+            watch=begin("fine-tuning"),
+            should_stop=should_stop,
+        )
+    fields["finetune"]["seconds"] = time.perf_counter() - start
+    fields["accuracy_finetuned"] = training.evaluate(tuned, dataset)[1]
+    return tuned
+
+
+def _asks(rule: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(rule).parameters)
+
+
+def _judges_entries(rule: Callable[..., Any], pattern: patterns.Pattern) -> bool:
+    """Whether the entries of a weight can be judged one by one, so that one that is truly sparse can stay so.
+
+    All else works on dense tensors, whose zeros stay zeros.
+    """
+    return is_elementwise(rule) and pattern == patterns.unstructured() and _asks(rule) <= {"weight", "generator"}
+
+
+def _check_activation(checkpoint: Path, model: str) -> None:
+    """An mlp of another activation has the same names and shapes, and would be pruned as something that it is not."""
+    if checkpoint.suffix == ".safetensors" and checkpoint.is_file() and model.startswith("mlp:"):
+        name = files.read(checkpoint).metadata.get("method")
+        if any(method.all_relu for method in training.METHODS if method.name == name):
+            raise ValueError(
+                f"{checkpoint} was trained with All-ReLU, {model} has ReLU; give a function that builds it"
+            )
+
+
+def _check_finetuning(context: typer.Context, finetune: int, *, with_data: bool) -> None:
+    if finetune < 0:
+        raise ValueError(f"--finetune must be 0 or more passes over the training data, got {finetune}")
+    if finetune and not with_data:
+        raise ValueError("--finetune trains on the rows of a data set, and none was given; give --data")
+    sources = {name: context.get_parameter_source(name) for name in _OF_FINETUNING}
+    given = [name.replace("_", "-") for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    if given and not finetune:
+        raise ValueError(f"--{', --'.join(given)} has no effect without training; give --finetune, or leave it out")
+
+
+def _write(model: nn.Module, target: Path, metadata: dict[str, str]) -> None:
+    try:
+        files.save(model, target, metadata=metadata)
+    except OSError as error:
+        # There is nothing to resume, as there is after a run.
+        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+        raise ValueError(f"cannot write {target}: {reason}; nothing was written, give another --out") from error
+
+
+def _check_target(target: Path, read: Sequence[Path | None], *, overwrite: bool) -> None:
+    if target.is_dir() or target.suffix != ".safetensors":
+        raise ValueError(f"--out must be a file that ends in .safetensors, got {target}")
+    for path in read:
+        if path and target.exists() and path.exists() and target.samefile(path):
+            raise ValueError(f"{target} is read here; give another --out")
     if target.exists() and not overwrite:
         raise ValueError(f"{target} exists; give --overwrite, or another --out")
     if not target.parent.is_dir():
@@ -141,82 +287,3 @@ def _batches(dataset: data.Dataset | None, samples: int) -> list[tuple[torch.Ten
     count = min(check_positive(samples, name="--samples"), len(dataset.train_inputs))
     inputs, targets = dataset.train_inputs[:count], dataset.train_targets[:count]
     return list(zip(inputs.split(_BATCH), targets.split(_BATCH), strict=True))
-
-
-def _stored(model: nn.Module) -> nn.Module:
-    """Linear layers truly sparse where that is smaller; the others stay dense, zeros and all."""
-    larger = [
-        name
-        for name, layer in model.named_modules()
-        if type(layer) is nn.Linear and _sparse_bytes(layer.weight) >= layer.weight.nbytes
-    ]
-    candidates = [layer for name, layer in model.named_modules() if type(layer) is nn.Linear and name not in larger]
-    return to_sparse(model, exclude=larger) if candidates else model
-
-
-def _sparse_bytes(weight: torch.Tensor) -> int:
-    """Values, their columns, row pointers and column pointers: 32 bits an index."""
-    return int(weight.count_nonzero()) * (weight.element_size() + 4) + 4 * (sum(weight.shape) + 2)
-
-
-def _fields(trained: nn.Module, small: nn.Module, stored: nn.Module, dataset: data.Dataset | None) -> dict[str, Any]:
-    sparse = {f"{name}.weight".lstrip(".") for name, layer in stored.named_modules() if isinstance(layer, SparseLinear)}
-    layers: list[dict[str, Any]] = []
-    for weight in prunable(small, embeddings=True, frozen=True):
-        active = int(weight.values().count_nonzero())
-        layers.append(
-            {
-                "name": weight.name,
-                "shape": list(weight.shape),
-                "num_active": active,
-                "sparsity": sparsity_of(active, numel(weight)),
-                "stored": "truly sparse" if weight.name in sparse or weight.name.endswith("values") else "dense",
-            }
-        )
-    active, total = sum(layer["num_active"] for layer in layers), sum(math.prod(layer["shape"]) for layer in layers)
-    fields: dict[str, Any] = {"layers": layers, "sparsity": sparsity_of(active, total)}
-    fields |= {"dense_bytes": _bytes(trained), "bytes": _bytes(stored)}
-    if dataset is not None:
-        fields["num_on_a_path"] = _on_a_path(small, dataset)
-        fields["accuracy_before"] = training.evaluate(trained, dataset)[1]
-        fields["accuracy_after"] = training.evaluate(stored, dataset)[1]
-    return fields
-
-
-def _on_a_path(model: nn.Module, dataset: data.Dataset) -> int | None:
-    """How many weights lead from input to output; None where the model's outputs are no single tensor."""
-    dense = to_dense(model)
-    weights = {weight.name: weight.parameter for weight in prunable(dense, embeddings=True, frozen=True)}
-    try:
-        return sum(statistics.on_a_path(dense, weights, example=dataset.train_inputs[:1]).values())
-    except ValueError:
-        return None
-
-
-def _bytes(model: nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in model.state_dict().values())
-
-
-def _show(fields: dict[str, Any], title: str, *, written: Path | None) -> None:
-    layers = fields["layers"]
-    say(f"{title}: {100 * fields['sparsity']:.1f} % of the weights go")
-    columns = {
-        "shape": [" x ".join(map(str, layer["shape"])) for layer in layers],
-        "kept": [f"{layer['num_active']:,}" for layer in layers],
-        "sparsity": [f"{100 * layer['sparsity']:.2f} %" for layer in layers],
-        "stored": [layer["stored"] for layer in layers],
-    }
-    show_table("weight", [layer["name"] for layer in layers], columns, words=["stored"])
-    if "accuracy_before" in fields:
-        say(f"accuracy {100 * fields['accuracy_before']:.1f} % before, {100 * fields['accuracy_after']:.1f} % after")
-        kept, useful = sum(layer["num_active"] for layer in layers), fields["num_on_a_path"]
-        if useful is not None and useful < kept:
-            say(f"{kept - useful:,} of the {kept:,} weights that stay lie on no path from input to output")
-    small, dense = fields["bytes"], fields["dense_bytes"]
-    if small < dense:
-        say(f"the model takes {size_text(small)}, {dense / small:.1f} times less than the dense {size_text(dense)}")
-    else:
-        say(f"the model is not smaller than the dense {size_text(dense)}: too few weights go, or not of linear layers")
-    if whole := [layer["name"] for layer in layers if layer["stored"] == "dense" and layer["sparsity"] > 0]:
-        say(f"dense with zeros, so neither smaller nor faster: {', '.join(whole)}")
-    say("nothing was written (--dry-run)" if written is None else f"model  {written}")

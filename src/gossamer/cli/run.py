@@ -15,8 +15,8 @@ import torch
 from gossamer.data import Dataset
 from gossamer.report import write_report
 from gossamer.training import Config, differences, last_event, read_config, train, write_config
-from gossamer.training.loop import Watcher
 from gossamer.training.record import MODEL
+from gossamer.training.steps import Watcher
 
 
 def repeating_command() -> str:

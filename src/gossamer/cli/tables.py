@@ -21,8 +21,8 @@ def size_text(num_bytes: float) -> str:
     """Write bytes for people.
 
     Example:
-        >>> size_text(512), size_text(8_040_000)
-        ('512 B', '8.04 MB')
+        >>> size_text(999), size_text(1000), size_text(8_040_000)
+        ('999 B', '1 kB', '8.04 MB')
     """
     for unit in ("B", "kB", "MB", "GB"):
         if num_bytes < 1000 or unit == "GB":

@@ -45,6 +45,13 @@ PRUNING_METHODS = (
         rule=criteria.magnitude,
     ),
     PruningMethod(
+        name="magnitude_increase",
+        label="magnitude increase",
+        summary="remove what grew least since an earlier checkpoint (--first)",
+        paper="Zhou et al. 2019, arXiv:1905.01067",
+        rule=criteria.magnitude_increase,
+    ),
+    PruningMethod(
         name="lamp",
         label="LAMP",
         summary="remove the smallest weights, layers by what is left beside them",

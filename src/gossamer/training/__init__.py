@@ -2,11 +2,13 @@
 
 from gossamer.training.build import build_model, load_data, set_up
 from gossamer.training.config import Config, differences, read_config, write_config
-from gossamer.training.loop import TrainingInterruptedError, train
+from gossamer.training.finetune import finetune
+from gossamer.training.loop import train
 from gossamer.training.methods import METHODS, Method, find_method
 from gossamer.training.metrics import last_event
 from gossamer.training.record import NotFiniteError
 from gossamer.training.results import evaluate
+from gossamer.training.steps import TrainingInterruptedError
 from gossamer.training.trial import check
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "differences",
     "evaluate",
     "find_method",
+    "finetune",
     "last_event",
     "load_data",
     "read_config",

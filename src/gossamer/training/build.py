@@ -89,7 +89,7 @@ def set_up(config: Config, dataset: Dataset, *, rounds: int = 0) -> Setup:
     if method.prune_first:
         model, storage = _first_cut(config, dataset, method, model, storage, generator, rounds)
     pruning_seconds = time.perf_counter() - start if method.prune_first else 0.0
-    optimizer = _optimizer(config, model)
+    optimizer = make_optimizer(config, model)
     steps_per_epoch, num_steps = count_steps(config, dataset)
     plan = Plan(
         sparsity=config.sparsity,
@@ -256,7 +256,8 @@ def _budget(config: Config, method: Method) -> budgets.Budget:
     return by_epsilon
 
 
-def _optimizer(config: Config, model: nn.Module) -> Optimizer:
+def make_optimizer(config: Config, model: nn.Module) -> Optimizer:
+    """Make the optimizer of a configuration for a model's parameters."""
     if config.optimizer == "adamw":
         return AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     return SGD(model.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)

@@ -166,7 +166,7 @@ class Record:
         note = f"after step {self.progress.step} of {self._setup.num_steps}"
         # A run that is resumed takes this line back.
         self._diary.write("end", {"status": "stopped", "note": note})
-        return f"{self._name()} stopped {note}"
+        return f"{self._name()} stopped {note}; the same command with --resume goes on"
 
     def finish(self) -> dict[str, Any]:
         """Save the model and return the fields of the `end` event."""

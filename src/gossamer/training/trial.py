@@ -25,12 +25,22 @@ def check(config: Config, dataset: Dataset) -> None:
         # One round of pruning finds what a hundred would.
         setup = set_up(config, dataset, rounds=1)
         try:
-            warm_up(setup.model, dataset, config.batch_size)
-        except Exception as error:
-            raise ValueError(f"{config.model} cannot be trained, {reason(error)}") from error
+            check_steps(setup.model, config, dataset)
         finally:
             if setup.sparsifier:
                 setup.sparsifier.finalize()
+
+
+def check_steps(model: nn.Module, config: Config, dataset: Dataset) -> None:
+    """Take a batch of each size once through a model that can be thrown away.
+
+    Raises:
+        ValueError: it cannot be trained on such batches.
+    """
+    try:
+        warm_up(model, dataset, config.batch_size)
+    except Exception as error:
+        raise ValueError(f"{config.model} cannot be trained, {reason(error)}") from error
 
 
 def warm_up(model: nn.Module, dataset: Dataset, batch_size: int) -> None:
@@ -55,4 +65,6 @@ def warm_up(model: nn.Module, dataset: Dataset, batch_size: int) -> None:
                 error.add_note(f"(in the last batch of an epoch, of {number} rows; another --batch-size may help)")
             raise
         if not bool(loss.isfinite()):
-            raise ValueError(f"the loss of the untrained network is {loss.item()}; check its first values")
+            raise ValueError(
+                f"the loss before the first step is {loss.item()}; check the values that the network starts with"
+            )
