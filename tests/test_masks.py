@@ -216,3 +216,33 @@ def test_a_structure_that_a_stride_would_meet_again_and_again_does_no_harm() -> 
     scores[1] = 5.0
 
     assert masks.largest(scores, 20_001).tolist()[:3] == [0, 1, 20]
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes=st.lists(st.integers(0, 8), min_size=1, max_size=4), share=st.floats(0, 1), seed=st.integers(0, 1000))
+def test_of_several_tensors_the_largest_stay_and_of_equal_ones_the_first(
+    sizes: list[int], share: float, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    # Few different values, so that there are ties within and between tensors.
+    scores = {f"w{i}": torch.randint(4, (size,), generator=generator).float() for i, size in enumerate(sizes)}
+    count = round(share * sum(sizes))
+
+    marked = masks.keep_largest_of(scores, count)
+
+    together, mask = torch.cat(list(scores.values())), torch.cat(list(marked.values()))
+    best = sorted(range(len(together)), key=lambda place: (-float(together[place]), place))[:count]
+    assert mask.nonzero().flatten().tolist() == sorted(best)
+
+
+def test_tensors_of_two_precisions_compete() -> None:
+    # In float32 both would be equal, and the first would stay.
+    scores = {"a": torch.tensor([1.0]), "b": torch.tensor([1.0 + 1e-12], dtype=torch.float64)}
+
+    assert [mask.tolist() for mask in masks.keep_largest_of(scores, 1).values()] == [[False], [True]]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_scores_of_several_tensors_that_are_nan_are_named(count: int) -> None:
+    with pytest.raises(ValueError, match="1 scores of b are NaN"):
+        masks.keep_largest_of({"a": torch.ones(3), "b": torch.tensor([math.nan, 1.0])}, count)

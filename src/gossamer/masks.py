@@ -1,5 +1,8 @@
 """Boolean masks, True = active, and the one way in which entries are selected."""
 
+import math
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -41,6 +44,42 @@ def keep_largest(scores: Tensor, count: int, *, competes: Tensor | None = None) 
         mask[places[chosen]] = True
         chosen = mask
     return chosen.view(scores.shape)
+
+
+def keep_largest_of(scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    """Mark the `count` largest scores of several tensors together; of equal ones those of the first tensors.
+
+    Args:
+        scores: vectors, larger = keep, no NaN.
+        count: how many to mark, 0 <= count <= number of scores.
+
+    Returns:
+        Masks by name, bool, with `count` entries True in all.
+
+    Raises:
+        ValueError: a score is NaN.
+
+    Cost: O(n) selection, no full sort; one search for all tensors.
+
+    Example:
+        >>> keep_largest_of({"a": torch.tensor([5.0, 1.0]), "b": torch.tensor([3.0])}, 2)
+        {'a': tensor([ True, False]), 'b': tensor([True])}
+    """
+    dtype = torch.float64 if any(part.dtype == torch.float64 for part in scores.values()) else torch.float32
+    parts = {name: part.detach().to(dtype) for name, part in scores.items()}
+    threshold = float(ranking.kth_largest(list(parts.values()), count)) if count else math.inf
+    marked = {name: torch.empty(part.shape, dtype=torch.bool, device=part.device) for name, part in parts.items()}
+    found = {name: ranking.beside(part, threshold, marked=marked[name]) for name, part in parts.items()}
+    for name, (_, _, unclear) in found.items():
+        if unclear:
+            raise ValueError(f"{unclear} scores of {name} are NaN; scores must be numbers, check data and loss")
+    missing = count - sum(above for above, _, _ in found.values())
+    for name, (_, equal, _) in found.items():
+        kept = min(missing, equal)
+        if kept < equal:
+            marked[name][(parts[name] == threshold).nonzero().flatten()[kept:]] = False
+        missing -= kept
+    return marked
 
 
 def largest(scores: Tensor, count: int) -> Tensor:

@@ -10,7 +10,7 @@ from gossamer.weights import MaskedWeight, SparseWeight
 
 
 class Active:
-    """The places of the active entries of a weight in its parameter.
+    """The places of the active entries of a weight in its parameter, instead of its mask, which is left as it was.
 
     Args:
         weight: to be pruned.
@@ -50,7 +50,11 @@ class Active:
             return
         places = torch.arange(chosen.numel(), device=chosen.device) if self.places is None else self.places
         self.places, self.removed = _parted(places, chosen)
-        self.weight.remove_(self.removed)
+        parameter = self.weight.parameter.data
+        if parameter.is_contiguous():
+            parameter.view(-1).index_fill_(0, self.removed, 0.0)
+        else:
+            parameter[torch.unravel_index(self.removed, parameter.shape)] = 0.0
 
 
 def _parted(places: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:

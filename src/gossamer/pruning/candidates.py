@@ -28,7 +28,7 @@ def to_prune(model: nn.Module, pattern: patterns.Pattern, include: Iterable[str]
         # Its outputs are the model's own: a class without weights would never be right.
         weights = weights[:-1]
     for weight in weights:
-        values = weight.values()
+        values = weight.parameter.detach()
         if not bool(values.isfinite().all()):
             raise ValueError(
                 f"{weight.name} holds {int((~values.isfinite()).sum())} values that are NaN or infinite; nothing can "

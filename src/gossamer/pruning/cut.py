@@ -77,16 +77,22 @@ def _returns(weight: MaskedWeight | SparseWeight) -> bool:
 
 def _cut_active_(parts: list[Active], supply: Supply, criterion: Rule, aim: Aim) -> None:
     """Entries one by one: what is gone needs no score."""
-    weights = [part.weight for part in parts]
     found = supply.gather_active(wanted(criterion), parts)
     scores = {
         part.weight.name: as_entry_scores(criterion(**given), part, rule=criterion)
         for part, given in zip(parts, found, strict=True)
     }
-    kept = _counts(weights, aim, scores)
-    chosen = [masks.keep_largest(scores[weight.name], kept[weight.name]) for weight in weights]
-    for part, mask in zip(parts, chosen, strict=True):
-        part.keep_(mask)
+    weights, there = [part.weight for part in parts], {part.weight.name: part.num_active for part in parts}
+    if aim.budget is budgets.global_:
+        # All compete, so one search for a threshold will do.
+        kept = min(counts.num_active(sum(numel(weight) for weight in weights), aim.sparsity), sum(there.values()))
+        _check_reached(aim, kept, there, weights)
+        chosen = masks.keep_largest_of(scores, kept)
+    else:
+        each = _counts(weights, there, aim, scores)
+        chosen = {name: masks.keep_largest(found, each[name]) for name, found in scores.items()}
+    for part in parts:
+        part.keep_(chosen[part.weight.name])
 
 
 def _cut_whole_(weights: Weights, supply: Supply, criterion: Rule, aim: Aim) -> None:
@@ -96,7 +102,7 @@ def _cut_whole_(weights: Weights, supply: Supply, criterion: Rule, aim: Aim) -> 
     for weight in weights:
         judged = as_scores(criterion(**found[weight.name]), weight, rule=criterion, pattern=aim.pattern)
         scores[weight.name] = below_all(judged, weight)
-    kept = _counts(weights, aim, scores)
+    kept = _counts(weights, _there(weights), aim, scores)
     chosen = [aim.pattern.keep(scores[weight.name], kept[weight.name]) for weight in weights]
     for weight, mask in zip(weights, chosen, strict=True):
         _apply_(weight, mask)
@@ -118,7 +124,7 @@ def _solve_(weights: Weights, supply: Supply, solver: Rule, aim: Aim) -> None:
         raise ValueError(f"{name_of(solver)} works on dense weights; convert with gossamer.to_dense first")
     if any(_returns(weight) for weight in weights):
         raise ValueError(f"{name_of(solver)} moves what stays, so nothing can come back; leave out returning=True")
-    kept = _counts(weights, aim, None)
+    kept = _counts(weights, _there(weights), aim, None)
     for weight in weights:
         settings = {"num_active": kept[weight.name], "n": getattr(pattern, "n", None), "m": getattr(pattern, "m", None)}
         own = {name: settings[name] for name in _SETTINGS if name in _open(solver)}
@@ -143,12 +149,16 @@ def _open(rule: Rule) -> list[str]:
     return [one.name for one in parameters if one.default is one.empty]
 
 
-def _counts(weights: Weights, aim: Aim, scores: dict[str, Tensor] | None) -> dict[str, int]:
+def _there(weights: Weights) -> dict[str, int]:
+    """How many entries of each weight may stay."""
+    return {weight.name: numel(weight) if _returns(weight) else weight.num_active for weight in weights}
+
+
+def _counts(weights: Weights, there: dict[str, int], aim: Aim, scores: dict[str, Tensor] | None) -> dict[str, int]:
     """How many weights each tensor keeps: what the budget asks, as near as the pattern can."""
     shapes = {weight.name: weight.shape for weight in weights}
     by_scores = {} if scores is None or "scores" not in inspect.signature(aim.budget).parameters else {"scores": scores}
     asked = aim.budget(shapes, sparsity=aim.sparsity, **by_scores)
-    there = {weight.name: numel(weight) if _returns(weight) else weight.num_active for weight in weights}
     if isinstance(aim.pattern, Unstructured):
         asked = _within(asked, there)
     kept = {}
@@ -159,15 +169,19 @@ def _counts(weights: Weights, aim: Aim, scores: dict[str, Tensor] | None) -> dic
             kept[weight.name] = aim.pattern.nearest(tuple(weight.parameter.shape), room)
         except ValueError as error:
             raise ValueError(f"{weight.name}: {error}") from error
+    _check_reached(aim, sum(kept.values()), there, weights)
+    return kept
+
+
+def _check_reached(aim: Aim, kept: int, there: dict[str, int], weights: Weights) -> None:
     total = sum(numel(weight) for weight in weights)
-    reached = counts.sparsity_of(sum(kept.values()), total)
+    reached = counts.sparsity_of(kept, total)
     if aim.final and not math.isclose(reached, aim.sparsity, abs_tol=_TOLERANCE + 1.0 / max(total, 1)):
         raise ValueError(
             f"a sparsity of {aim.sparsity:.4g} cannot be had with {aim.pattern} on these weights, of which "
             f"{counts.sparsity_of(sum(there.values()), total):.4g} are gone already; the nearest is {reached:.4g}: "
             "ask for that, or take another pattern"
         )
-    return kept
 
 
 def _within(asked: dict[str, int], there: dict[str, int]) -> dict[str, int]:

@@ -72,14 +72,23 @@ class _Product(torch.autograd.Function):
         columns = columns.contiguous()
         ctx.save_for_backward(columns)
         ctx.layer = layer
-        return columns @ layer.weights().mT
+        return _product(columns, layer.weights().mT)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, output_grads: Tensor) -> tuple[Tensor, None]:
         (columns,) = ctx.saved_tensors
         ctx.layer.add_(output_grads, columns)
-        return output_grads @ ctx.layer.weights(), None
+        return _product(output_grads, ctx.layer.weights()), None
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    if len(left) > 1:
+        return left @ right
+    # torch is faster at matrices than at a batch of one.
+    found = left.new_empty(1, left.shape[1], right.shape[2])
+    torch.mm(left[0], right[0], out=found[0])
+    return found
 
 
 def at(tensor: Tensor, places: Tensor | None) -> Tensor:

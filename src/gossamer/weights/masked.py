@@ -103,16 +103,6 @@ class MaskedWeight:
         if (gaps := self._gaps()) is not None:
             self._parameter.data.masked_fill_(gaps, 0.0)
 
-    def remove_(self, indices: Tensor) -> None:
-        """Remove active weights by their linear indices: a copy of the mask, and else only these are touched."""
-        mask = self._mask.clone()
-        mask.view(-1).index_fill_(0, indices, False)
-        self._mask, self._num_active, self._inactive = mask, self._num_active - indices.numel(), None
-        if self._parameter.is_contiguous():
-            self._parameter.data.view(-1).index_fill_(0, indices, 0.0)
-        else:
-            self._parameter.data[torch.unravel_index(indices, self.shape)] = 0.0
-
     def change_(self, kept: Tensor, grown: Tensor, grown_values: Tensor, optimizer: Optimizer | None) -> None:
         """Keep some active weights, add others, and clear the state of what changed; see `Weight`."""
         dense = None if self.latent is None else self.dense_values()
