@@ -35,6 +35,11 @@ CRITERIA: dict[str, tuple[Callable[..., Tensor], int]] = {
 }
 
 
+def softened(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross entropy at temperature 200, as the authors take it for GraSP."""
+    return cross_entropy(outputs / 200, targets)
+
+
 def seeded() -> torch.Generator:
     """Return a generator with seed 0."""
     return torch.Generator().manual_seed(0)
@@ -64,13 +69,13 @@ def cut(model: nn.Module, label: str, power: float, batch: tuple[Tensor, Tensor]
         budget=budgets.global_,
         rounds=rounds,
         data=[batch],
-        loss_fn=cross_entropy,
+        loss_fn=softened if label == "GraSP" else cross_entropy,
         generator=seeded(),
         reestimate=False,
     )
 
 
-def show_collapse(name: str, powers: list[float]) -> None:
+def show_collapse(name: str, powers: list[float], labels: list[str]) -> None:
     """Print what each criterion leaves of one network."""
     model, shape = network(name)
     batch = random_batch(shape)
@@ -78,7 +83,7 @@ def show_collapse(name: str, powers: list[float]) -> None:
     table.add_column("criterion")
     for power in powers:
         table.add_column(f"10^{power:g}", justify="right")
-    for label in CRITERIA:
+    for label in labels:
         cells = []
         for power in powers:
             try:
@@ -94,14 +99,14 @@ def show_collapse(name: str, powers: list[float]) -> None:
     Console(width=140).print(table)
 
 
-def show_critical(name: str) -> None:
+def show_critical(name: str, labels: list[str]) -> None:
     """Print, for the criteria that cut once, the last step of 0.25 with no empty layer and the last with a path."""
     model, shape = network(name)
     batch = random_batch(shape)
     table = Table(title=f"{name}: last 10^x without an empty layer / with a path", title_justify="left")
     for column in ("criterion", "no empty layer", "a path"):
         table.add_column(column, justify="right" if column != "criterion" else "left")
-    for label in [label for label in CRITERIA if label != "SynFlow"]:
+    for label in [label for label in labels if label != "SynFlow"]:
         whole, path = 0.0, 0.0
         for step in range(1, 19):
             small = cut(model, label, step / 4, batch)
@@ -188,14 +193,16 @@ def main() -> None:
     parser.add_argument("--powers", default="1,2,3,4")
     parser.add_argument("--cost", action="store_true", help="only the cost on VGG-16")
     parser.add_argument("--critical", action="store_true", help="only the last powers without an empty layer")
+    parser.add_argument("--criteria", default=",".join(CRITERIA))
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
+    labels = options.criteria.split(",")
     powers = [float(power) for power in options.powers.split(",")]
     print(describe_machine())
     for name in [] if options.cost else options.networks.split(","):
-        show_critical(name) if options.critical else show_collapse(name, powers)
+        show_critical(name, labels) if options.critical else show_collapse(name, powers, labels)
     if "vgg16" in options.networks and not options.critical:
         show_cost(powers)
 
