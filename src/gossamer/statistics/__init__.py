@@ -1,9 +1,9 @@
 """What criteria need to know of a model and its data, measured on a model that is left exactly as it was."""
 
 from gossamer.statistics.batch_norm import has_running_statistics, reestimate_
+from gossamer.statistics.curvature import hessian_diagonal
 from gossamer.statistics.flow import Flow, NoFlowError
 from gossamer.statistics.gradients import (
-    hessian_diagonal,
     hessian_gradient,
     hessian_product,
     mean_gradient,

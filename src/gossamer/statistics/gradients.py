@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer import counts
 from gossamer.statistics.batches import Batch, call, device_of, read, single, size
 from gossamer.statistics.untouched import untouched
 
@@ -111,42 +110,6 @@ def hessian_product(
     return {name: total / count for name, total in sums.items()}
 
 
-def hessian_diagonal(
-    model: nn.Module,
-    weights: Mapping[str, Tensor],
-    data: Iterable[Any],
-    loss_fn: Loss,
-    *,
-    generator: torch.Generator,
-    num_probes: int = 128,
-) -> Tensors:
-    """Estimate the diagonal of the Hessian of the mean loss: the mean of v * (H v) over random signs v.
-
-    Args:
-        model: measured in evaluation mode, left as it is.
-        weights: parameters by name.
-        data: labelled batches.
-        loss_fn: (outputs, targets) -> scalar, the mean over the samples of a batch.
-        generator: source of the signs, on the CPU.
-        num_probes: draws; the error falls with its root, and is zero where the Hessian is diagonal.
-
-    Returns:
-        Name -> estimate, shape and dtype of the weight; without bias, and may be negative.
-
-    Raises:
-        ValueError: no probe, the loss is no finite scalar, or does not depend on a weight.
-
-    Source:
-        Bekas, Kokiopoulou, Saad. An estimator for the diagonal of a matrix. Applied Numerical Mathematics 57, 2007.
-    """
-    sums = _zeros(weights)
-    for _ in range(counts.check_positive(num_probes, name="num_probes")):
-        signs = {name: _signs(weight, generator) for name, weight in weights.items()}
-        products = hessian_product(model, weights, data, loss_fn, signs)
-        _add_(sums, {name: signs[name] * products[name] for name in weights}, factor=1)
-    return {name: total / num_probes for name, total in sums.items()}
-
-
 def output_sensitivity(model: nn.Module, weights: Mapping[str, Tensor], data: Iterable[Any]) -> Tensors:
     """Return the mean over samples of |d(sum of the outputs) / d w|; no labels are needed.
 
@@ -230,8 +193,3 @@ def _zeros(weights: Mapping[str, Tensor]) -> Tensors:
 def _add_(sums: Tensors, parts: Mapping[str, Tensor], *, factor: int) -> None:
     for name, part in parts.items():
         sums[name].add_(part.detach(), alpha=factor)
-
-
-def _signs(weight: Tensor, generator: torch.Generator) -> Tensor:
-    draw = torch.randint(2, weight.shape, generator=generator, device="cpu")
-    return (2 * draw - 1).to(weight.device, weight.dtype)
