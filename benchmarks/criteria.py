@@ -36,7 +36,6 @@ from criteria_networks import TASKS, Batches, Task, accuracy, train_, trained
 from criteria_report import MASK_ONLY, collect, panel, show_accuracies, show_order
 from line_chart import svg
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 import gossamer as gs
 from gossamer.cli.tables import say
@@ -135,7 +134,7 @@ def pruned_at(case: Case, sparsities: list[float]) -> Iterator[tuple[float, nn.M
                 pattern=method.pattern,
                 rounds=method.rounds,
                 data=data,
-                loss_fn=cross_entropy,
+                loss_fn=method.loss,
                 generator=torch.Generator().manual_seed(case.seed),
                 reestimate=False,
             )

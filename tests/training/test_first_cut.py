@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
-from gossamer.budgets import global_
+from gossamer.budgets import global_, uniform
 from gossamer.pruning import find_pruning_method
 from gossamer.training.first_cut import draw_rows, prune_fresh
 
@@ -75,3 +78,22 @@ def test_a_frozen_weight_is_neither_judged_nor_cut() -> None:
 
     assert torch.equal(found.get_parameter("0.weight"), model.get_parameter("0.weight"))
     assert int((found.get_parameter("3.weight") != 0).sum()) == 32
+
+
+def test_the_loss_is_at_the_temperature_of_the_method() -> None:
+    model, asked = net(), list[Tensor]()
+
+    def watched(weight: Tensor, grad: Tensor) -> Tensor:
+        asked.append(grad)
+        return weight.abs()
+
+    method = replace(find_pruning_method("snip"), rule=watched, temperature=3.0)
+    prune_fresh(model, method, DATA, sparsity=0.5, budget=uniform, rounds=1, batch_size=1000, generator=seeded())
+    rows = draw_rows(DATA.train_targets, num_classes=DATA.num_classes, generator=seeded())
+    loss = cross_entropy(model.eval()(DATA.train_inputs[rows]) / 3.0, DATA.train_targets[rows])
+    loss.backward()
+
+    weights = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+    for own, found in zip(weights, asked, strict=True):
+        assert own.grad is not None
+        torch.testing.assert_close(found, own.grad)

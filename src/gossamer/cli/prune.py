@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import torch
 import typer
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from gossamer import budgets, data, files, patterns, pruning, training
 from gossamer.cli import options as o
@@ -149,7 +148,7 @@ def prune(
                 budget=shares,
                 pattern=shape,
                 data=_batches(dataset, samples),
-                loss_fn=cross_entropy,
+                loss_fn=row.loss,
                 first=pruning.restore(first, architecture).state_dict() if first else None,
                 rounds=rounds or row.rounds,
                 include=include or ("*",),

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
 from gossamer import budgets, criteria, patterns, solvers
 from gossamer.lookup import find
 
@@ -23,6 +26,7 @@ class PruningMethod:
         pattern: the shape of its masks unless told otherwise.
         rounds: how often it scores and cuts unless told otherwise.
         returning: whether a later round may bring back what an earlier one removed.
+        temperature: the outputs are divided by it before the loss is taken, > 0.
     """
 
     name: str
@@ -34,6 +38,11 @@ class PruningMethod:
     pattern: patterns.Pattern = field(default_factory=patterns.unstructured)
     rounds: int = 1
     returning: bool = False
+    temperature: float = 1.0
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss by which classes are judged: the cross entropy at the method's temperature."""
+        return cross_entropy(outputs / self.temperature, targets)
 
 
 PRUNING_METHODS = (
@@ -100,6 +109,8 @@ PRUNING_METHODS = (
         paper="Wang et al. 2020, arXiv:2002.07376",
         rule=criteria.grasp,
         budget=budgets.global_,
+        # Of the authors: confident outputs have no curvature.
+        temperature=200.0,
     ),
     PruningMethod(
         name="synflow",

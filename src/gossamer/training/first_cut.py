@@ -4,7 +4,6 @@ import glob
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from gossamer.budgets import Budget
 from gossamer.data import Dataset
@@ -27,8 +26,8 @@ def prune_fresh(
 ) -> nn.Module:
     """Return a copy of a fresh network without the weights that a pruning method finds least useful.
 
-    Judged by cross entropy on ten training rows of each class, all of them where there are fewer, drawn with the
-    generator. What stays keeps its first values: as in the papers, nothing is rescaled.
+    Judged by the loss of the method on ten training rows of each class, all of them where there are fewer, drawn with
+    the generator. What stays keeps its first values: as in the papers, nothing is rescaled.
 
     Args:
         model: dense and untrained; it is left as it is.
@@ -51,7 +50,7 @@ def prune_fresh(
         budget=budget,
         pattern=method.pattern,
         data=[(dataset.train_inputs[part], dataset.train_targets[part]) for part in rows.split(batch_size)],
-        loss_fn=cross_entropy,
+        loss_fn=method.loss,
         rounds=rounds,
         # What is trained sparse is what is pruned: no frozen weight, no embedding.
         include=[glob.escape(weight.name) for weight in prunable(model)],
