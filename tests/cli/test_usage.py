@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from gossamer.cli.in_python import in_python
+
 from .shell import TINY, good, gossamer, refused
 
 
@@ -72,6 +74,16 @@ def test_methods_as_json_are_json_alone() -> None:
     rows = {row["name"]: (row["truly_sparse"], row["from_dense"]) for row in found["training"]}
     assert (rows["rigl"], rows["snip"], rows["dpf"]) == ((True, False), (True, True), (False, True))
     assert found["pruning"][0]["name"] == "magnitude"
+    assert {"module": "gs.recipes", "name": "edge_popup_"}.items() <= found["python"][2].items()
+
+
+def test_methods_of_python_alone_are_told_with_their_papers() -> None:
+    found = {f"{told.module}.{told.name}": told for told in in_python()}
+
+    assert found["gs.reparametrizations.HardConcrete"].paper == "Louizos, Welling, Kingma 2018, arXiv:1712.01312"
+    assert found["gs.recipes.lottery_tickets"].paper == "Frankle, Carbin 2019, arXiv:1803.03635"
+    assert not [name for name, told in found.items() if not re.search(r"[A-Z].* (19|20)\d\d", told.paper)]
+    assert not [name for name, told in found.items() if len(told.summary.split()) < 4]
 
 
 def test_a_mistake_shows_its_traceback_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,18 +2,20 @@
 
 import json
 import sys
+from itertools import groupby
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from gossamer.cli import options as o
+from gossamer.cli.in_python import in_python
 from gossamer.pruning import PRUNING_METHODS
 from gossamer.training import METHODS
 
 
 def methods(as_json: o.Json = False) -> None:
-    """List the methods, what they do and where they were published: of train and compare, and of prune."""
+    """List the methods, what they do and where they were published: of train and compare, of prune, and in Python."""
     if as_json:
         rows = [
             {
@@ -26,7 +28,8 @@ def methods(as_json: o.Json = False) -> None:
             for m in METHODS
         ]
         cuts = [{"name": m.name, "summary": m.summary, "paper": m.paper} for m in PRUNING_METHODS]
-        sys.stdout.write(json.dumps({"training": rows, "pruning": cuts}, indent=2) + "\n")
+        others = [told._asdict() for told in in_python()]
+        sys.stdout.write(json.dumps({"training": rows, "pruning": cuts, "python": others}, indent=2) + "\n")
         return
     table = _table("gossamer train, gossamer compare", "trains on")
     for method in METHODS:
@@ -37,6 +40,11 @@ def methods(as_json: o.Json = False) -> None:
     for cut in PRUNING_METHODS:
         table.add_row(cut.name, cut.summary, str(cut.pattern).removesuffix("()"), _paper(cut.paper))
     Console().print(table)
+    for module, things in groupby(in_python(), lambda told: told.module):
+        table = _table(f"in Python, for a training loop of your own: {module}", first="name")
+        for told in things:
+            table.add_row(told.name, told.summary, _paper(told.paper))
+        Console().print(table)
 
 
 def _paper(text: str) -> str:
@@ -44,10 +52,10 @@ def _paper(text: str) -> str:
     return text.replace(", arXiv:", "\narXiv:")
 
 
-def _table(title: str, third: str) -> Table:
+def _table(title: str, *third: str, first: str = "--method") -> Table:
     table = Table(
         title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False
     )
-    for header in ("--method", "what it does", third, "paper"):
-        table.add_column(header, no_wrap=header == "--method", overflow="fold")
+    for header in (first, "what it does", *third, "paper"):
+        table.add_column(header, no_wrap=header == first, overflow="fold")
     return table
