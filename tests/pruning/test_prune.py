@@ -208,6 +208,27 @@ def test_truly_sparse_and_dense_weights_compete(budget: budgets.Budget) -> None:
     assert torch.equal(small[2].weight, as_dense[2].weight)
 
 
+@pytest.mark.parametrize("rule", [criteria.synflow, criteria.snip, criteria.obd, criteria.random], ids=name_of)
+def test_truly_sparse_weights_are_cut_in_rounds_as_dense_ones_are(rule: Callable[..., Any]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    model: Any = gs.models.mlp([20, 30, 4], sparsity=0.5, generator=generator)
+    data = [(torch.randn(8, 20, generator=generator), torch.randint(4, (8,), generator=generator))]
+    settings: dict[str, Any] = {"data": data, "loss_fn": F.cross_entropy, "rounds": 3, "budget": budgets.global_}
+
+    small: Any
+    as_dense: Any
+    small, as_dense = (
+        gs.prune(one, sparsity=0.9, criterion=rule, generator=torch.Generator().manual_seed(1), **settings)
+        for one in (model, gs.to_dense(model))
+    )
+
+    assert small[0].num_active + int(small[2].weight.count_nonzero()) == 72
+    # Signs are drawn for other shapes.
+    if rule is not criteria.obd:
+        again: Any = gs.to_dense(small)
+        assert torch.equal(again[0].weight, as_dense[0].weight)
+
+
 def test_rounds_go_on_from_what_is_gone_already() -> None:
     once: Any = gs.prune(network(), sparsity=0.5)
     asked: list[float] = []

@@ -87,6 +87,7 @@ class Supply:
         self._data, self._loss_fn, self._first, self._generator = data, loss_fn, first, generator
         self._num_probes = num_probes
         self._flow: statistics.Flow | None = None
+        self._flow_shapes: dict[str, torch.Size] = {}
 
     def gather(self, names: Iterable[str], weights: Iterable[Weight]) -> dict[str, dict[str, Any]]:
         """Return what was asked for, for each weight: weight name -> argument name -> tensor.
@@ -191,12 +192,14 @@ class Supply:
         self, tensors: Mapping[str, Tensor], parts: Iterable[Active] | None = None
     ) -> dict[str, Tensor]:
         """Whole tensors, or of each part the active entries."""
-        if self._flow is None:
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        if self._flow is None or shapes != self._flow_shapes:
+            # Truly sparse weights change their shape as they are cut.
             example = next(iter(self._given(self._data, "data")), None)
             if example is None:
                 raise ValueError("the data gave no batch, of which the flow needs the shape; pass a list of batches")
             example = example[0] if isinstance(example, (tuple, list)) else example
-            self._flow = statistics.Flow(self._model, tensors, example=example)
+            self._flow, self._flow_shapes = statistics.Flow(self._model, tensors, example=example), shapes
         elif parts is None:
             self._flow.set_(tensors)
         for part in parts or ():
