@@ -176,6 +176,10 @@ def in_python(**settings: Any) -> list[Tensor]:
     return weights(gs.prune(trained, **given))
 
 
+def softened(outputs: Tensor, targets: Tensor) -> Tensor:
+    return cross_entropy(outputs / 200, targets)
+
+
 @pytest.mark.parametrize(
     ("words", "settings"),
     [
@@ -187,6 +191,20 @@ def in_python(**settings: Any) -> list[Tensor]:
         (
             ["--method", "iterative_snip"],
             {"criterion": gs.criteria.snip, "budget": gs.budgets.global_, "rounds": 100},
+        ),
+        (
+            ["--method", "force", "--rounds", "5", "--sparsity", "0.95"],
+            {
+                "criterion": gs.criteria.snip,
+                "budget": gs.budgets.global_,
+                "rounds": 5,
+                "returning": True,
+                "sparsity": 0.95,
+            },
+        ),
+        (
+            ["--method", "grasp"],
+            {"criterion": gs.criteria.grasp, "budget": gs.budgets.global_, "loss_fn": softened},
         ),
         (["--method", "random"], {"criterion": gs.criteria.random}),
         (["--method", "apoz"], {"criterion": gs.criteria.apoz, "pattern": gs.patterns.row()}),

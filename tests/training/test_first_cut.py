@@ -97,3 +97,14 @@ def test_the_loss_is_at_the_temperature_of_the_method() -> None:
     for own, found in zip(weights, asked, strict=True):
         assert own.grad is not None
         torch.testing.assert_close(found, own.grad)
+
+
+def test_what_force_removes_may_return() -> None:
+    model, settings = net(), {"sparsity": 0.95, "budget": global_, "rounds": 8, "batch_size": 1000}
+
+    force, snip = (
+        prune_fresh(model, find_pruning_method(name), DATA, generator=seeded(), **settings)  # type: ignore[arg-type]
+        for name in ("force", "iterative_snip")
+    )
+
+    assert any(not torch.equal(a, b) for a, b in zip(force.parameters(), snip.parameters(), strict=True))
