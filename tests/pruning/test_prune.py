@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import gossamer as gs
 from gossamer import budgets, criteria, patterns, solvers
+from gossamer.statistics.inputs import unfolded
 
 Data = list[tuple[Tensor, Tensor]]
 
@@ -104,16 +105,38 @@ def test_solvers_of_n_m_take_the_numbers_of_the_pattern(rule: Callable[..., Any]
     assert groups.tolist() == [2] * 72
 
 
-def test_solvers_of_n_m_refuse_convolutions_whose_channels_they_would_not_group() -> None:
-    model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Flatten(), nn.Linear(32, 4))
+@pytest.mark.parametrize("rule", [solvers.obc_nm, solvers.sparsegpt_nm], ids=name_of)
+@pytest.mark.parametrize("layer", [nn.Conv2d(8, 6, (3, 2)), nn.Conv1d(4, 6, 3)])
+def test_solvers_of_n_m_group_the_channels_of_convolutions(rule: Any, layer: Any) -> None:
+    model: Any = nn.Sequential(copy.deepcopy(layer))
+    generator = torch.Generator().manual_seed(0)
+    mixed = torch.randn(64, layer.in_channels, *[6] * (layer.weight.dim() - 2), generator=generator)
+    inputs = mixed + 2 * mixed.roll(1, 1)
+    settings: dict[str, Any] = {"sparsity": 0.5, "pattern": patterns.nm(2, 4)}
 
-    with pytest.raises(ValueError, match=r"sparsegpt_nm groups unfolded inputs"):
+    # The same as a linear layer, its inputs in the order of the groups.
+    rows = unfolded(layer, inputs).view(-1, layer.in_channels, layer.weight[0, 0].numel()).transpose(1, 2).flatten(1)
+    linear: Any = nn.Sequential(nn.Linear(rows.shape[1], 6))
+    linear[0].weight.data.copy_(layer.weight.detach().movedim(1, -1).flatten(1))
+
+    small: Any = gs.prune(model, criterion=rule, data=[(inputs, torch.zeros(64))], **settings)
+    flat: Any = gs.prune(linear, criterion=rule, data=[(rows, torch.zeros(len(rows)))], **settings)
+
+    found = small[0].weight.detach().movedim(1, -1).flatten(1)
+    assert found.reshape(-1, 4).count_nonzero(1).tolist() == [2] * (layer.weight.numel() // 4)
+    torch.testing.assert_close(found, flat[0].weight.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_solvers_of_n_m_refuse_channels_that_make_no_whole_groups() -> None:
+    model = nn.Sequential(nn.Conv2d(6, 8, 3), nn.Flatten(), nn.Linear(32, 4))
+
+    with pytest.raises(ValueError, match=r"0\.weight has 6 input channels, of which sparsegpt_nm makes groups for nm"):
         pruned(
             model,
             solvers.sparsegpt_nm,
             sparsity=0.5,
             pattern=patterns.nm(2, 4),
-            data=[(torch.ones(2, 4, 4, 4), torch.zeros(2, dtype=torch.long))],
+            data=[(torch.ones(2, 6, 4, 4), torch.zeros(2, dtype=torch.long))],
         )
 
 

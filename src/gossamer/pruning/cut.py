@@ -13,6 +13,7 @@ from gossamer.budgets.fill import proportional
 from gossamer.elementwise import is_elementwise
 from gossamer.patterns.unstructured import Unstructured
 from gossamer.pruning.active import Active
+from gossamer.pruning.channels_last import channels_first, channels_last
 from gossamer.pruning.scores import as_entry_scores, as_scores, below_all
 from gossamer.pruning.supply import Supply, name_of, wanted
 from gossamer.solvers import Solution
@@ -131,17 +132,22 @@ def _solve_(weights: Weights, supply: Supply, solver: Rule, aim: Aim) -> None:
         missing = [name for name, value in own.items() if value is None]
         if missing:
             raise ValueError(f"{name_of(solver)} works on N:M masks; pass pattern=gs.patterns.nm(2, 4)")
-        if "n" in own and len(weight.shape) > 2:
+        # Unfolded inputs have the channels apart that a group of N:M has side by side.
+        grouped = "n" in own and len(weight.shape) > 2
+        if grouped and weight.shape[1] % getattr(pattern, "m", 1):
             raise ValueError(
-                f"{name_of(solver)} groups unfolded inputs, {pattern} groups channels; {weight.name} of a convolution "
-                "then fits no format: exclude it, or use a criterion of weights"
+                f"{weight.name} has {weight.shape[1]} input channels, of which {name_of(solver)} makes groups for "
+                f"{pattern}: exclude it, or use a criterion of weights"
             )
         given = supply.gather(wanted(solver, settings=_SETTINGS), [weight])[weight.name]
-        solution = solver(**given, **own)
+        solution = solver(**(channels_last(given, weight.shape) if grouped else given), **own)
         if not isinstance(solution, Solution):
             raise TypeError(f"{name_of(solver)} must return a Solution, got {type(solution).__name__}")
-        weight.parameter.data.copy_(solution.weight)
-        _apply_(weight, solution.mask)
+        values, mask = solution.weight, solution.mask
+        if grouped:
+            values, mask = channels_first(values, weight.shape), channels_first(mask, weight.shape)
+        weight.parameter.data.copy_(values)
+        _apply_(weight, mask)
 
 
 def _open(rule: Rule) -> list[str]:
