@@ -103,10 +103,17 @@ def _cut_whole_(weights: Weights, supply: Supply, criterion: Rule, aim: Aim) -> 
     for weight in weights:
         judged = as_scores(criterion(**found[weight.name]), weight, rule=criterion, pattern=aim.pattern)
         scores[weight.name] = below_all(judged, weight)
-    kept = _counts(weights, _there(weights), aim, scores)
+    # A budget sees the scores of what is there, a pattern all of them.
+    competing = {weight.name: _competing(weight, scores[weight.name]) for weight in weights}
+    kept = _counts(weights, _there(weights), aim, competing)
     chosen = [aim.pattern.keep(scores[weight.name], kept[weight.name]) for weight in weights]
     for weight, mask in zip(weights, chosen, strict=True):
         _apply_(weight, mask)
+
+
+def _competing(weight: MaskedWeight | SparseWeight, scores: Tensor) -> Tensor:
+    gaps = isinstance(weight, MaskedWeight) and not _returns(weight) and weight.num_active < weight.mask.numel()
+    return scores[weight.mask] if gaps and isinstance(weight, MaskedWeight) else scores
 
 
 def _apply_(weight: MaskedWeight | SparseWeight, mask: Tensor) -> None:
@@ -146,6 +153,9 @@ def _solve_(weights: Weights, supply: Supply, solver: Rule, aim: Aim) -> None:
         values, mask = solution.weight, solution.mask
         if grouped:
             values, mask = channels_first(values, weight.shape), channels_first(mask, weight.shape)
+        if isinstance(weight, MaskedWeight):
+            # What is gone stays gone, also where a group of N:M then has fewer than n.
+            mask = mask & weight.mask
         weight.parameter.data.copy_(values)
         _apply_(weight, mask)
 

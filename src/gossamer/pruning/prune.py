@@ -78,7 +78,7 @@ def prune(
     counts.check_sparsity(sparsity)
     counts.check_positive(rounds, name="rounds")
     pattern = pattern or patterns.unstructured()
-    pruned = copy.deepcopy(model)
+    pruned = _copy(model)
     weights = to_prune(pruned, pattern, include, exclude)
     anew = _reestimates(pruned, data, reestimate)
     probes = _probes(criterion, num_probes)
@@ -87,12 +87,24 @@ def prune(
         _keep_latent_(weights)
     parts = [Active(weight) for weight in weights]
     start = sum(part.num_active for part in parts) / sum(numel(weight) for weight in weights) or 1.0
-    for done in range(1, rounds + 1):
-        asked = sparsity if done == rounds else 1.0 - start * ((1.0 - sparsity) / start) ** (done / rounds)
-        cut_(parts, supply, criterion, Aim(asked, budget, pattern, final=done == rounds))
-    if anew:
-        statistics.reestimate_(pruned, data or ())
+    # A DataLoader draws a seed whenever it is read.
+    with torch.random.fork_rng(devices=[]):
+        for done in range(1, rounds + 1):
+            asked = sparsity if done == rounds else 1.0 - start * ((1.0 - sparsity) / start) ** (done / rounds)
+            cut_(parts, supply, criterion, Aim(asked, budget, pattern, final=done == rounds))
+        if anew:
+            statistics.reestimate_(pruned, data or ())
     return pruned
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the model cannot be copied ({str(error)[:80]}...); first make its weights plain parameters, as by "
+            "torch.nn.utils.prune.remove or torch.nn.utils.remove_weight_norm"
+        ) from error
 
 
 def _reestimates(model: nn.Module, data: Iterable[Any] | None, asked: bool | None) -> bool:

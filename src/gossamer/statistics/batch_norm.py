@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gossamer.statistics.batches import call, device_of, read
+from gossamer.statistics.batches import Batch, call, device_of, read
 
 
 def has_running_statistics(model: nn.Module) -> bool:
@@ -25,7 +25,7 @@ def reestimate_(model: nn.Module, data: Iterable[Any]) -> None:
         data: batches; targets are not looked at. Batches of one sample say nothing of a variance.
 
     Raises:
-        ValueError: the data has no batch.
+        ValueError: the data has no batch, or none of more than one sample.
 
     Cost: one forward pass over the data.
     """
@@ -41,13 +41,28 @@ def reestimate_(model: nn.Module, data: Iterable[Any]) -> None:
             norm.momentum = None
             norm.train()
         with torch.no_grad():
-            for batch in read(data, device=device, labelled=False):
-                call(model, batch.inputs)
+            seen = [_sees(model, batch) for batch in read(data, device=device, labelled=False)]
+        if not any(seen):
+            raise ValueError(
+                "no batch has two samples or more, so there is no variance to measure; pass larger batches, or "
+                "reestimate=False"
+            )
     finally:
         for module, mode in modes.items():
             module.training = mode
         for norm, momentum in momenta.items():
             norm.momentum = momentum
+
+
+def _sees(model: nn.Module, batch: Batch) -> bool:
+    """Run the model on a batch, unless that is too small to have a variance, as the last one may be."""
+    try:
+        call(model, batch.inputs)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        return False
+    return True
 
 
 def _norms(model: nn.Module) -> list[_BatchNorm]:

@@ -93,7 +93,7 @@ def _moved(value: Any, device: torch.device) -> Any:
 
 
 def _sliced(value: Any, index: int) -> Any:
-    return _mapped(value, lambda tensor: tensor[index : index + 1])
+    return _mapped(value, lambda tensor: tensor[index : index + 1] if tensor.dim() else tensor)
 
 
 def _mapped(value: Any, function: Any) -> Any:
@@ -102,5 +102,6 @@ def _mapped(value: Any, function: Any) -> Any:
     if isinstance(value, dict):
         return {key: _mapped(part, function) for key, part in value.items()}
     if isinstance(value, (tuple, list)):
-        return type(value)(_mapped(part, function) for part in value)
+        parts = [_mapped(part, function) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return value

@@ -1,6 +1,7 @@
 """Synaptic flow: what a vector of ones would bring from the inputs to the outputs if every weight were positive."""
 
 import copy
+import weakref
 from collections.abc import Mapping
 from functools import partial
 from typing import final
@@ -144,4 +145,4 @@ def _make_positive_(twin: nn.Module) -> None:
                     buffer.zero_()
             if isinstance(module, _BY_INPUTS):
                 # Of inputs that are all alike nothing would be left.
-                module.forward = partial(_scaled, module)  # type: ignore[method-assign]
+                module.forward = partial(_scaled, weakref.proxy(module))  # type: ignore[method-assign, arg-type]

@@ -1,5 +1,6 @@
 """A linear layer or convolution as one product of matrices, which keeps the derivative by its weight in one place."""
 
+import weakref
 from typing import Any
 
 import torch
@@ -27,13 +28,23 @@ class FlowLayer:
     """
 
     def __init__(self, name: str, module: nn.Linear | nn.Conv1d | nn.Conv2d, scratch: Tensor) -> None:
-        self.name, self.module = name, module
+        self.name = name
+        # Weak: the module holds this object as its forward pass.
+        self._module = weakref.ref(module)
         self.places: Tensor | None = None
         self.found: Tensor | None = None
         self._scratch = scratch[: module.weight.numel()]
         self._groups = getattr(module, "groups", 1)
         # Instead of the class's own.
-        module.forward = self._forward  # type: ignore[method-assign, assignment]
+        module.forward = self._forward  # type: ignore[method-assign]
+
+    @property
+    def module(self) -> nn.Linear | nn.Conv1d | nn.Conv2d:
+        """The module, as long as its model is there."""
+        found = self._module()
+        if found is None:
+            raise RuntimeError(f"the model of {self.name} is gone")
+        return found
 
     def weights(self) -> Tensor:
         """View the weight as a matrix for each group: [groups, out, in]."""
@@ -46,7 +57,8 @@ class FlowLayer:
         part = at(self._scratch, self.places)
         self.found = part if self.found is None else self.found + part
 
-    def _forward(self, inputs: Tensor) -> Tensor:
+    def _forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name, for calls by keyword
+        inputs = input
         samples = unfolded(self.module, inputs)
         columns = samples.reshape(len(samples), self._groups, -1).transpose(0, 1)
         outputs: Tensor = _Product.apply(columns, self)  # type: ignore[no-untyped-call]

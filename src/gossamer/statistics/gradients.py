@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gossamer.criteria.inputs import wide
 from gossamer.statistics.batches import Batch, call, device_of, read, single, size
 from gossamer.statistics.untouched import untouched
 
@@ -33,7 +34,7 @@ def mean_gradient(model: nn.Module, weights: Mapping[str, Tensor], data: Iterabl
         for batch in _batches(model, data):
             count += size(batch)
             _add_(sums, _gradients(_loss(model, batch, loss_fn), weights), factor=size(batch))
-    return {name: total / count for name, total in sums.items()}
+    return _mean(sums, count, weights)
 
 
 def squared_gradient(model: nn.Module, weights: Mapping[str, Tensor], data: Iterable[Any], loss_fn: Loss) -> Tensors:
@@ -46,8 +47,8 @@ def squared_gradient(model: nn.Module, weights: Mapping[str, Tensor], data: Iter
     sums, count = _zeros(weights), 0
     for gradients in each_gradient(model, weights, data, loss_fn):
         count += 1
-        _add_(sums, {name: gradient.square() for name, gradient in gradients.items()}, factor=1)
-    return {name: total / count for name, total in sums.items()}
+        _add_(sums, {name: wide(gradient).square() for name, gradient in gradients.items()}, factor=1)
+    return _mean(sums, count, weights)
 
 
 def sample_gradients(model: nn.Module, weights: Mapping[str, Tensor], data: Iterable[Any], loss_fn: Loss) -> Tensors:
@@ -107,7 +108,7 @@ def hessian_product(
             gradients = _gradients(_loss(model, batch, loss_fn), weights, again=True)
             inner = torch.stack([(gradients[name] * vectors[name]).sum() for name in weights]).sum()
             _add_(sums, _second(inner, weights), factor=size(batch))
-    return {name: total / count for name, total in sums.items()}
+    return _mean(sums, count, weights)
 
 
 def output_sensitivity(model: nn.Module, weights: Mapping[str, Tensor], data: Iterable[Any]) -> Tensors:
@@ -133,7 +134,7 @@ def output_sensitivity(model: nn.Module, weights: Mapping[str, Tensor], data: It
                 _check_tensor(outputs, "the model's output")
                 gradients = _gradients(outputs.sum(), weights)
                 _add_(sums, {name: gradient.abs() for name, gradient in gradients.items()}, factor=1)
-    return {name: total / count for name, total in sums.items()}
+    return _mean(sums, count, weights)
 
 
 def _batches(model: nn.Module, data: Iterable[Any]) -> Iterator[Batch]:
@@ -187,7 +188,12 @@ def _second(inner: Tensor, weights: Mapping[str, Tensor]) -> Tensors:
 
 
 def _zeros(weights: Mapping[str, Tensor]) -> Tensors:
-    return {name: torch.zeros_like(weight, requires_grad=False) for name, weight in weights.items()}
+    # Half precision overflows, and stops to grow where a part is small beside the sum.
+    return {name: torch.zeros_like(wide(weight)) for name, weight in weights.items()}
+
+
+def _mean(sums: Tensors, count: int, weights: Mapping[str, Tensor]) -> Tensors:
+    return {name: (total / count).to(weights[name].dtype) for name, total in sums.items()}
 
 
 def _add_(sums: Tensors, parts: Mapping[str, Tensor], *, factor: int) -> None:

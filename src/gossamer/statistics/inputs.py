@@ -53,7 +53,10 @@ def input_moments(
     found: dict[str, Moments] = {}
     for name, module in owners.items():
         _check_kind(name, module)
-    handles = [module.register_forward_pre_hook(_recorder(name, found, gram)) for name, module in owners.items()]
+    handles = [
+        module.register_forward_pre_hook(_recorder(name, found, gram), with_kwargs=True)
+        for name, module in owners.items()
+    ]
     device = device_of(model)
     try:
         with untouched(model), torch.no_grad():
@@ -93,10 +96,11 @@ def _columns(inputs: Tensor, kernel: Any, dilation: Any, stride: Any) -> Tensor:
     return columns.transpose(1, 2).reshape(-1, columns.shape[1])
 
 
-def _recorder(name: str, found: dict[str, Moments], gram: bool) -> Callable[[nn.Module, Any], None]:
-    def record(module: nn.Module, args: Any) -> None:
+def _recorder(name: str, found: dict[str, Moments], gram: bool) -> Callable[[nn.Module, Any, dict[str, Any]], None]:
+    def record(module: nn.Module, args: Any, keywords: dict[str, Any]) -> None:
+        inputs = args[0] if args else next(iter(keywords.values()))
         # Sums of squares of half precision overflow, and those of float32 lose the small ones.
-        rows = unfolded(module, args[0].detach()).double()
+        rows = unfolded(module, inputs.detach()).double()
         outer = rows.T @ rows if gram else None
         square = rows.square().sum(0) if outer is None else outer.diagonal().clone()
         before = found.get(name)

@@ -7,12 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from gossamer.statistics.batches import call, device_of, read, size
+from gossamer.nn import SparseLinear
+from gossamer.statistics.batches import Batch, call, device_of, read, size
 from gossamer.statistics.gradients import checked_loss
 from gossamer.statistics.passing import FOLLOWING
 from gossamer.statistics.untouched import untouched
 
 Observe = Callable[[str, Tensor], Tensor]
+
+
+_OWNERS = (nn.Linear, SparseLinear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class UnitMoments(NamedTuple):
@@ -51,6 +55,7 @@ def unit_moments(model: nn.Module, owners: Mapping[str, nn.Module], data: Iterab
         ValueError: the forward pass does not call a layer, or activations are not finite.
     """
     sums: dict[str, list[Tensor]] = {}
+    _check_kinds(owners)
     count: dict[str, int] = dict.fromkeys(owners, 0)
 
     def observe(name: str, activation: Tensor) -> Tensor:
@@ -85,16 +90,22 @@ def unit_gates(
     Raises:
         ValueError: the forward pass does not call a layer, or the loss does not depend on it.
     """
+    _check_kinds(owners)
     found: dict[str, list[Tensor]] = {name: [] for name in owners}
     with untouched(model):
         for batch in read(data, device=device_of(model), labelled=True):
             gates: dict[str, Tensor] = {}
 
-            def gate(name: str, activation: Tensor, gates: dict[str, Tensor] = gates) -> Tensor:
+            def gate(name: str, activation: Tensor, gates: dict[str, Tensor] = gates, batch: Batch = batch) -> Tensor:
                 axis = _unit_axis(owners[name], activation)
                 shape = [1] * activation.dim()
                 shape[0], shape[axis] = activation.shape[0], activation.shape[axis]
                 gates[name] = gates.get(name, activation.new_ones(shape).requires_grad_())
+                if list(gates[name].shape) != shape or shape[0] != size(batch):
+                    raise ValueError(
+                        f"the layer of {name} is called on {shape[0]} rows where the batch has {size(batch)} samples: "
+                        "what its units do for one of them is not known; exclude it"
+                    )
                 return activation * gates[name]
 
             outputs = observed(model, owners, batch.inputs, gate)
@@ -206,3 +217,9 @@ def _moments(name: str, sums: list[Tensor], count: int) -> UnitMoments:
         raise ValueError(f"the activations of {name} hold NaN or infinity; check the data and the weights")
     covariance = outer - torch.outer(total, total)
     return UnitMoments(zeros, total, magnitude, outer.diagonal().clone(), covariance)
+
+
+def _check_kinds(owners: Mapping[str, nn.Module]) -> None:
+    for name, owner in owners.items():
+        if not isinstance(owner, _OWNERS):
+            raise ValueError(f"{name} is of {type(owner).__name__}, whose outputs are not its rows; exclude it")

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 @contextmanager
@@ -30,7 +31,9 @@ def untouched(model: nn.Module, *, training: bool = False) -> Iterator[None]:
     gradients = {parameter: parameter.grad for parameter in asked}
     buffers = {buffer: buffer.detach().clone() for buffer in model.buffers()}
     devices = sorted({tensor.device.index or 0 for tensor in asked if tensor.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices):
+    kept = {module: dict(module._buffers) for module in model.modules()}
+    # Only the plain form of attention can be differentiated twice.
+    with torch.random.fork_rng(devices=devices), sdpa_kernel(SDPBackend.MATH):
         try:
             model.train(training)
             for parameter in asked:
@@ -42,6 +45,8 @@ def untouched(model: nn.Module, *, training: bool = False) -> Iterator[None]:
             for parameter, wanted in asked.items():
                 parameter.requires_grad_(wanted)
                 parameter.grad = gradients[parameter]
+            for module, own in kept.items():
+                module._buffers.update(own)
             with torch.no_grad():
                 for buffer, saved in buffers.items():
                     # A copy counts as a change, and then no graph made before could be differentiated.
