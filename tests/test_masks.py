@@ -225,12 +225,12 @@ def test_of_several_tensors_the_largest_stay_and_of_equal_ones_the_first(
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     # Few different values, so that there are ties within and between tensors.
-    scores = {f"w{i}": torch.randint(4, (size,), generator=generator).float() for i, size in enumerate(sizes)}
-    count = round(share * sum(sizes))
+    scores = {f"w{i}": torch.randint(4, (size, 2), generator=generator).float() for i, size in enumerate(sizes)}
+    count = round(share * 2 * sum(sizes))
 
     marked = masks.keep_largest_of(scores, count)
 
-    together, mask = torch.cat(list(scores.values())), torch.cat(list(marked.values()))
+    together, mask = torch.cat(list(scores.values())).flatten(), torch.cat(list(marked.values())).flatten()
     best = sorted(range(len(together)), key=lambda place: (-float(together[place]), place))[:count]
     assert mask.nonzero().flatten().tolist() == sorted(best)
 
@@ -246,3 +246,10 @@ def test_tensors_of_two_precisions_compete() -> None:
 def test_scores_of_several_tensors_that_are_nan_are_named(count: int) -> None:
     with pytest.raises(ValueError, match="1 scores of b are NaN"):
         masks.keep_largest_of({"a": torch.ones(3), "b": torch.tensor([math.nan, 1.0])}, count)
+
+
+def test_integers_that_are_no_floats_keep_their_order() -> None:
+    scores = torch.tensor([2**60, 2**60 + 1, 2**60 - 1, 2**60])
+
+    assert masks.keep_largest(scores, 1).tolist() == [False, True, False, False]
+    assert masks.keep_largest(scores, 2).tolist() == [True, True, False, False]

@@ -82,13 +82,13 @@ def test_a_nan_counts_as_the_largest(count: int) -> None:
 def test_what_lies_beside_a_threshold_is_counted(dtype: torch.dtype) -> None:
     values = torch.tensor([[1.0, 2.0, math.nan], [2.0, math.inf, -math.inf]], dtype=dtype)
 
-    assert ranking.beside(values, 2.0) == (1, 2, 1)
-    assert ranking.beside(values, math.inf) == (0, 1, 1)
-    assert ranking.beside(values[:, :0], 2.0) == (0, 0, 0)
+    assert ranking.beside(values, torch.tensor(2.0)) == (1, 2, 1)
+    assert ranking.beside(values, torch.tensor(math.inf)) == (0, 1, 1)
+    assert ranking.beside(values[:, :0], torch.tensor(2.0)) == (0, 0, 0)
 
 
 def test_integers_lie_beside_a_threshold_too() -> None:
-    assert ranking.beside(torch.tensor([3, 2, 2, 1]), 2.0) == (1, 2, 0)
+    assert ranking.beside(torch.tensor([3, 2, 2, 1]), torch.tensor(2)) == (1, 2, 0)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 5])

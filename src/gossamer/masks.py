@@ -1,6 +1,5 @@
 """Boolean masks, True = active, and the one way in which entries are selected."""
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -38,7 +37,7 @@ def keep_largest(scores: Tensor, count: int, *, competes: Tensor | None = None) 
     ranked = flat if places is None else flat[places]
     if not 0 <= count <= ranked.numel():
         raise ValueError(f"cannot keep {count} of {ranked.numel()} competing entries; ask for fewer")
-    chosen = _marked(ranked, count)
+    chosen = _marked({"": ranked}, count)[""]
     if places is not None:
         mask = torch.zeros_like(flat, dtype=torch.bool)
         mask[places[chosen]] = True
@@ -50,11 +49,11 @@ def keep_largest_of(scores: Mapping[str, Tensor], count: int) -> dict[str, Tenso
     """Mark the `count` largest scores of several tensors together; of equal ones those of the first tensors.
 
     Args:
-        scores: vectors, larger = keep, no NaN.
+        scores: of any shapes, larger = keep, no NaN.
         count: how many to mark, 0 <= count <= number of scores.
 
     Returns:
-        Masks by name, bool, with `count` entries True in all.
+        Masks by name, bool, of their shapes, with `count` entries True in all.
 
     Raises:
         ValueError: a score is NaN.
@@ -66,20 +65,7 @@ def keep_largest_of(scores: Mapping[str, Tensor], count: int) -> dict[str, Tenso
         {'a': tensor([ True, False]), 'b': tensor([True])}
     """
     dtype = torch.float64 if any(part.dtype == torch.float64 for part in scores.values()) else torch.float32
-    parts = {name: part.detach().to(dtype) for name, part in scores.items()}
-    threshold = float(ranking.kth_largest(list(parts.values()), count)) if count else math.inf
-    marked = {name: torch.empty(part.shape, dtype=torch.bool, device=part.device) for name, part in parts.items()}
-    found = {name: ranking.beside(part, threshold, marked=marked[name]) for name, part in parts.items()}
-    for name, (_, _, unclear) in found.items():
-        if unclear:
-            raise ValueError(f"{unclear} scores of {name} are NaN; scores must be numbers, check data and loss")
-    missing = count - sum(above for above, _, _ in found.values())
-    for name, (_, equal, _) in found.items():
-        kept = min(missing, equal)
-        if kept < equal:
-            marked[name][(parts[name] == threshold).nonzero().flatten()[kept:]] = False
-        missing -= kept
-    return marked
+    return _marked({name: part.detach().to(dtype) for name, part in scores.items()}, count)
 
 
 def largest(scores: Tensor, count: int) -> Tensor:
@@ -98,19 +84,25 @@ def largest(scores: Tensor, count: int) -> Tensor:
         >>> largest(torch.tensor([5.0, 1.0, 5.0, 5.0]), 2)
         tensor([0, 2])
     """
-    return _marked(scores, count).nonzero().flatten()
+    return _marked({"": scores}, count)[""].nonzero().flatten()
 
 
-def _marked(scores: Tensor, count: int) -> Tensor:
+def _marked(parts: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
     """Mark exactly `count`: every entry above the threshold, then the first ones that equal it."""
-    threshold = ranking.kth_largest([scores], count) if count else torch.tensor(torch.inf)
-    marked = torch.empty(scores.shape, dtype=torch.bool, device=scores.device)
-    above, equal, unclear = ranking.beside(scores, float(threshold), marked=marked)
-    if unclear:
-        raise ValueError(f"{unclear} scores are NaN; scores must be numbers, check data and loss")
-    if count < above + equal:
-        ties = (scores == threshold).nonzero().flatten()
-        marked[ties[count - above :]] = False
+    threshold = ranking.kth_largest(list(parts.values()), count) if count else torch.tensor(torch.inf)
+    marked = {name: torch.empty(part.shape, dtype=torch.bool, device=part.device) for name, part in parts.items()}
+    found = {name: ranking.beside(part, threshold, marked=marked[name]) for name, part in parts.items()}
+    for name, (_, _, unclear) in found.items():
+        if unclear:
+            whose = f" of {name}" if name else ""
+            raise ValueError(f"{unclear} scores{whose} are NaN; scores must be numbers, check data and loss")
+    missing = count - sum(above for above, _, _ in found.values())
+    for name, (_, equal, _) in found.items():
+        kept = min(missing, equal)
+        if kept < equal:
+            ties = (parts[name].flatten() == threshold).nonzero().flatten()
+            marked[name].view(-1)[ties[kept:]] = False
+        missing -= kept
     return marked
 
 

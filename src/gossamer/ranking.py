@@ -39,21 +39,22 @@ def kth_largest(parts: Sequence[Tensor], count: int) -> Tensor:
     return flat.kthvalue(flat.numel() - count + 1).values
 
 
-def beside(numbers: Tensor, threshold: float, *, marked: Tensor | None = None) -> tuple[int, int, int]:
+def beside(numbers: Tensor, threshold: Tensor, *, marked: Tensor | None = None) -> tuple[int, int, int]:
     """Count the entries above a threshold, those that equal it and those that are NaN, in one pass without a copy.
 
     Args:
         numbers: any shape [*].
-        threshold: what they are compared with.
+        threshold: what they are compared with, shape [], as `kth_largest` gives it.
         marked: bool, contiguous, of the same shape: becomes True where a number is not below the threshold.
 
     Example:
-        >>> beside(torch.tensor([3.0, 2.0, 1.0, 2.0]), 2.0)
+        >>> beside(torch.tensor([3.0, 2.0, 1.0, 2.0]), torch.tensor(2.0))
         (1, 2, 0)
     """
     if _is_plain(numbers):
         target = torch.empty(0, dtype=torch.bool) if marked is None else marked.view(-1)
-        return _beside(_as_array(numbers), threshold, target.numpy())
+        return _beside(_as_array(numbers), float(threshold), target.numpy())
+    # A tensor, not a number: large integers are no floats.
     above, equal, unclear = numbers > threshold, numbers == threshold, numbers != numbers
     if marked is not None:
         marked.copy_(above | equal)

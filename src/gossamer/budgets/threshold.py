@@ -3,10 +3,9 @@
 import math
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from gossamer import ranking
+from gossamer import masks
 from gossamer.budgets.budget import Shapes, check_names
 
 
@@ -26,24 +25,14 @@ def counts_of_largest(scores: Mapping[str, Tensor], total: int) -> dict[str, int
     Cost: O(n), a few passes over the scores without a sort.
 
     Example:
+        >>> import torch
         >>> counts_of_largest({"a": torch.tensor([5.0, 1.0, 2.0]), "b": torch.tensor([4.0, 2.0])}, 3)
         {'a': 2, 'b': 1}
     """
     if total > (many := sum(values.numel() for values in scores.values())):
         raise ValueError(f"{total} weights are to stay, and {many} have a score; ask for a higher sparsity")
-    dtype = torch.float64 if any(values.dtype == torch.float64 for values in scores.values()) else torch.float32
-    flat = {name: values.detach().to(dtype) for name, values in scores.items()}
-    threshold = float(ranking.kth_largest(list(flat.values()), total)) if total else math.inf
-    found, equal = {}, {}
-    for name, values in flat.items():
-        found[name], equal[name], unclear = ranking.beside(values, threshold)
-        if unclear:
-            raise ValueError(f"{unclear} scores of {name} are NaN; scores must be numbers, check data and loss")
-    missing = total - sum(found.values())
-    for name in flat:
-        found[name] += min(missing, equal[name])
-        missing -= min(missing, equal[name])
-    return found
+    marked = masks.keep_largest_of(scores, total)
+    return {name: int(mask.count_nonzero()) for name, mask in marked.items()}
 
 
 def check_scores(shapes: Shapes, scores: Mapping[str, Tensor]) -> None:

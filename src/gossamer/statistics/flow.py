@@ -47,7 +47,7 @@ class Flow:
             kind = str(example.dtype) if isinstance(example, Tensor) else type(example).__name__
             raise ValueError(f"the flow starts from inputs of real numbers, got {kind}; pass a float example input")
         places = {id(parameter): name for name, parameter in weights.items()}
-        # What is copied apart: the factors that stay; weights are filled in at each measurement.
+        # Its own values, which `set_` and `remove_` change.
         self._twin = copy.deepcopy(model).double().eval()
         twins = dict(zip(model.parameters(), self._twin.parameters(), strict=True))
         self._weights = {places[id(own)]: twin for own, twin in twins.items() if id(own) in places}
