@@ -12,7 +12,7 @@ from gossamer import counts
 from gossamer.criteria.inputs import wide
 from gossamer.statistics.batches import Batch, call, device_of, read, single, size
 from gossamer.statistics.gradients import Loss, Tensors, checked_loss, hessian_product
-from gossamer.statistics.inputs import unfolded
+from gossamer.statistics.inputs import given, unfolded
 from gossamer.statistics.untouched import untouched
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
@@ -146,7 +146,7 @@ class _Tap:
 
     def __call__(self, module: nn.Module, args: Any, keywords: dict[str, Any], output: Tensor) -> Tensor:
         zero = torch.zeros_like(output, requires_grad=True)
-        self.inputs.append((args[0] if args else keywords["input"]).detach())
+        self.inputs.append(given(args, keywords).detach())
         self.zeros.append(zero)
         return output + zero
 

@@ -73,6 +73,12 @@ def input_moments(
     return found
 
 
+def given(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Tensor:
+    """Return what a layer was called with, by place or by name."""
+    inputs: Tensor = args[0] if args else next(iter(keywords.values()))
+    return inputs
+
+
 def unfolded(module: nn.Module, inputs: Tensor) -> Tensor:
     """Return what a layer multiplies with its weight: rows of [n, in]."""
     if isinstance(module, nn.Conv1d):
@@ -98,7 +104,7 @@ def _columns(inputs: Tensor, kernel: Any, dilation: Any, stride: Any) -> Tensor:
 
 def _recorder(name: str, found: dict[str, Moments], gram: bool) -> Callable[[nn.Module, Any, dict[str, Any]], None]:
     def record(module: nn.Module, args: Any, keywords: dict[str, Any]) -> None:
-        inputs = args[0] if args else next(iter(keywords.values()))
+        inputs = given(args, keywords)
         # Sums of squares of half precision overflow, and those of float32 lose the small ones.
         rows = unfolded(module, inputs.detach()).double()
         outer = rows.T @ rows if gram else None
