@@ -13,8 +13,6 @@ gives medians over the rounds and the ratio to dense within this run.
 import argparse
 import importlib.util
 import os
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -24,69 +22,12 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gossamer import models, topology
+from gossamer import models
 from gossamer.budgets import er_epsilon, uniform
 from gossamer.nn import SparseLinear
 from gossamer.training.machine import describe_machine
 
 DEFAULTS = (("784-1000-1000-1000-10", 20.0), ("784-4096-4096-4096-10", 20.0))
-
-
-class MaskedLinear(nn.Module):
-    """What a mask costs: a dense product with weight * mask."""
-
-    def __init__(self, layer: SparseLinear) -> None:
-        super().__init__()
-        dense = layer.to_dense()
-        self.weight, self.bias = dense.weight, dense.bias
-        self.mask: Tensor
-        self.register_buffer("mask", topology.to_mask(layer.topology).to(dense.weight.dtype))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Multiply with the masked weight."""
-        return nn.functional.linear(inputs, self.weight * self.mask, self.bias)
-
-
-class TorchCSRLinear(nn.Module):
-    """What torch offers: a CSR tensor as the parameter and its product with a dense matrix."""
-
-    def __init__(self, layer: SparseLinear) -> None:
-        super().__init__()
-        places = layer.topology
-        weight = torch.sparse_csr_tensor(
-            places.row_pointers, places.column_indices, layer.values.detach().clone(), places.shape
-        )
-        self.weight = nn.Parameter(weight)
-        self.bias = nn.Parameter(torch.zeros(places.shape[0], 1))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Multiply with the CSR weight."""
-        outputs: Tensor = (torch.sparse.mm(self.weight, inputs.t()) + self.bias).t()
-        return outputs
-
-
-def sparselab_layer(layer: SparseLinear) -> nn.Module:
-    """Make a layer of sparselab: padded CSR, places of its own, as many of them."""
-    import sparselab
-
-    made: nn.Module = sparselab.SparseLinear(layer.in_features, layer.out_features, sparsity=layer.sparsity)
-    return made
-
-
-def sparseprop_layer(layer: SparseLinear) -> nn.Module:
-    """Make a layer of sparseprop: CSR."""
-    import sparseprop.modules
-
-    made: nn.Module = sparseprop.modules.SparseLinear.from_dense(layer.to_dense())
-    return made
-
-
-RIVALS: dict[str, Callable[[SparseLinear], nn.Module]] = {
-    "masked dense": MaskedLinear,
-    "torch CSR": TorchCSRLinear,
-    "sparselab": sparselab_layer,
-    "sparseprop": sparseprop_layer,
-}
 
 
 def contenders(sizes: list[int], *, density: float, epsilon: float) -> dict[str, nn.Module]:
@@ -121,26 +62,6 @@ def make_step(
         optimizer.step()
 
     return step
-
-
-def measure(steps: dict[str, Callable[[], None]], *, rounds: int, in_a_row: int) -> dict[str, float | str]:
-    """Return the median milliseconds of each step over interleaved rounds, or what went wrong."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    failed: dict[str, str] = {}
-    for _ in range(rounds + 1):
-        for name, step in steps.items():
-            if name in failed:
-                continue
-            try:
-                step()
-                step()
-                start = time.perf_counter()
-                for _ in range(in_a_row):
-                    step()
-                times[name].append(1e3 * (time.perf_counter() - start) / in_a_row)
-            except (RuntimeError, NotImplementedError) as error:
-                failed[name] = " ".join(str(error).split())[:60]
-    return {name: failed.get(name) or statistics.median(taken[1:]) for name, taken in times.items()}
 
 
 def run(text: str, *, density: float, epsilon: float, batch: int, rounds: int, in_a_row: int, optimizer: str) -> Table:

@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from gossamer.kernels import cpu
+from gossamer.kernels import blocks, cpu, tiles
 
-from .problem import BATCHES, make, ragged
+from .problem import BATCHES, MASKS, make, ragged
 
 _FEW = settings(deadline=None, max_examples=60, derandomize=True)
 
@@ -18,12 +19,8 @@ _FEW = settings(deadline=None, max_examples=60, derandomize=True)
 @pytest.mark.parametrize(
     ("num_bytes", "chunks"), [(0, 1), (8, 1), (64, 1), (72, 2), (128, 2), (136, 4), (256, 4), (264, 8), (10**6, 8)]
 )
-def test_a_tile_is_the_narrowest_that_covers_the_batch(
-    num_bytes: int, chunks: int, itemsize: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cpu, "_WIDEST", 8)
-
-    assert len(cpu.tile_width(num_bytes // itemsize, itemsize)) == chunks
+def test_a_tile_is_the_narrowest_that_covers_the_batch(num_bytes: int, chunks: int, itemsize: int) -> None:
+    assert len(tiles.tile_width(num_bytes // itemsize, itemsize, 8)) == chunks
 
 
 @pytest.mark.parametrize(
@@ -36,14 +33,14 @@ def test_the_widest_tile_follows_the_processor(
     monkeypatch.setattr(numba.config, "CPU_FEATURES", features)
     monkeypatch.setattr(numba.config, "CPU_NAME", name)
 
-    assert cpu._widest() == chunks
+    assert tiles.widest_tile() == chunks
 
 
 @_FEW
 @given(st.lists(st.integers(0, 40), max_size=30), st.integers(1, 9))
 def test_blocks_cover_every_row_once_and_share_the_work(entries: list[int], num_blocks: int) -> None:
     pointers = np.concatenate([[0], np.cumsum(entries)]).astype(np.int32)
-    starts = [int(cpu.first_row(pointers, block, num_blocks)) for block in range(num_blocks + 1)]
+    starts = [int(blocks.first_row(pointers, block, num_blocks)) for block in range(num_blocks + 1)]
     work = [4 + count for count in entries]
 
     assert (starts[0], starts[-1]) == (0, len(entries))
@@ -52,10 +49,66 @@ def test_blocks_cover_every_row_once_and_share_the_work(entries: list[int], num_
         assert sum(work[start:stop]) <= sum(work) / num_blocks + max(work, default=0)
 
 
+def _cut(monkeypatch: pytest.MonkeyPatch, *, chunks: int, stripe: int, packs: bool) -> None:
+    """Make every product be cut like this, whatever its size."""
+
+    def plan(rows: int, gathered: int, active: int, batch: int, x: Tensor) -> tiles.Plan:
+        return tiles.Plan(
+            width=(0,) * chunks,
+            stripe=stripe or max(1, gathered),
+            num_stripes=-(-gathered // stripe) if stripe else 1,
+            packs=packs,
+            num_blocks=3,
+            panel_bytes=(stripe or max(1, gathered)) * chunks * 64 if packs else 0,
+        )
+
+    monkeypatch.setattr(cpu, "_plan", plan)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("packs", [False, True])
+@pytest.mark.parametrize("stripe", [0, 1, 5, 16])
+@pytest.mark.parametrize("name", ["ragged", "nothing", "no inputs", "no outputs", "one full row", "last entry alone"])
+def test_stripes_and_panels_change_no_result(
+    name: str, stripe: int, packs: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _cut(monkeypatch, chunks=2, stripe=stripe, packs=packs)
+    for batch in (0, 1, 16, 17, 40, 63, 64):
+        problem = make(MASKS[name], batch, dtype)
+
+        for op in ("sparse_linear", "sparse_linear_backward", "sparse_linear_grad_input"):
+            problem.check(op, problem.run(op))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "packs"),
+    [
+        ({"rows": 4096, "gathered": 1024, "active": 420_000, "batch": 128}, False),  # one tile: nothing to gain
+        ({"rows": 4096, "gathered": 1024, "active": 420_000, "batch": 512}, True),
+        ({"rows": 4096, "gathered": 1024, "active": 4_200, "batch": 512}, False),  # a row of the panel is hardly used
+        ({"rows": 4096, "gathered": 1024, "active": 420_000, "batch": 100}, True),  # instead of masked loads
+        ({"rows": 10**7, "gathered": 10**7, "active": 10**8, "batch": 100}, True),
+        ({"rows": 10**7, "gathered": 10**7, "active": 10**7, "batch": 100}, False),
+    ],
+)
+def test_a_panel_is_made_where_it_is_used_often(sizes: dict[str, int], packs: bool) -> None:
+    assert tiles.plan(**sizes, itemsize=4, team=2, widest=8).packs == packs
+
+
+@_FEW
+@given(st.integers(0, 5000), st.integers(0, 5000), st.integers(0, 10**6), st.integers(0, 600), st.sampled_from([4, 8]))
+def test_stripes_cover_what_is_gathered(rows: int, gathered: int, active: int, batch: int, itemsize: int) -> None:
+    cut = tiles.plan(rows=rows, gathered=gathered, active=active, batch=batch, itemsize=itemsize, team=2, widest=8)
+
+    assert (cut.num_stripes - 1) * cut.stripe < max(1, gathered) <= cut.num_stripes * cut.stripe
+    assert 2 <= cut.num_blocks <= 8
+    assert cut.panel_bytes == (cut.stripe * len(cut.width) * 64 if cut.packs else 0)
+
+
 @pytest.mark.parametrize("chunks", [1, 4])
 def test_nothing_is_written_beside_a_result(chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # The next row would hide what spills over its start; behind the last row nothing does.
-    monkeypatch.setattr(cpu, "_WIDEST", chunks)
+    monkeypatch.setattr(tiles, "WIDEST", chunks)
     for batch in BATCHES:
         problem = make(ragged(), batch, torch.float32)
         assert problem.bias is not None

@@ -212,3 +212,26 @@ def claim(typingctx, counters, place):
         return builder.atomic_rmw("add", counter, ir.IntType(64)(1), "monotonic")
 
     return types.int64(types.CPointer(types.int64), types.int64), codegen
+
+
+@intrinsic
+def pick(typingctx, array, place):
+    """Return array[place] of a vector; Numba's own indexing looks for negative places each time."""
+
+    def codegen(context, builder, signature, arguments):
+        struct = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.load(builder.gep(struct.data, [arguments[1]]))
+
+    return array.dtype(array, types.int64), codegen
+
+
+@intrinsic
+def put(typingctx, array, place, value):
+    """Write array[place] = value of a vector, as `pick` reads it."""
+
+    def codegen(context, builder, signature, arguments):
+        struct = context.make_array(signature.args[0])(context, builder, arguments[0])
+        builder.store(arguments[2], builder.gep(struct.data, [arguments[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, array.dtype), codegen

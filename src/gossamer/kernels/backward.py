@@ -1,0 +1,134 @@
+"""Both gradients in one walk of the columns: each row of the output's gradient is loaded once and serves twice.
+
+Shapes: F = features in, O = features out, B = batch, K = active weights, L = lanes of a tile.
+
+The gradients of the weights lie in the order of the rows and are written as they come, by columns. One stripe of the
+outputs at a time, those that are written meanwhile lie close together.
+"""
+
+from functools import cache
+
+import numpy as np
+from numba import carray, njit
+
+from gossamer.kernels import threads
+from gossamer.kernels.blocks import OPTIONS, TASK, first_row, next_block
+from gossamer.kernels.simd import CHUNK_BYTES, claim, dot, multiply_add, pick, pointer, put, splat, store, store_first
+from gossamer.kernels.tiles import pack, take
+
+
+@njit(**OPTIONS)
+def _columns(
+    pointers, cursor, indices, permutation, values, x_FB, g, at, shift, grad_x_FB, grad_values, column, count, low,
+    high, closes, width, ragged, masked, striped, adds, start, stop,
+):  # fmt: skip
+    """Add one stripe to one tile of the results; `g` is the gradient, or the panel of the stripe.
+
+    `ragged`, `masked`, `striped` and `adds` are () or (0,), see `forward`; `adds` says that an earlier tile has written
+    the weights' gradient.
+    """
+    for feature in range(start, stop):
+        if len(striped) and low > 0:
+            total = take(grad_x_FB, feature, column, width, count, ragged)
+        else:
+            total = splat(values.dtype.type(0), width)
+        x = take(x_FB, feature, column, width, count, ragged)
+        slot = np.int64(pick(cursor, feature)) if len(striped) else np.int64(pick(pointers, feature))
+        last = np.int64(pick(pointers, feature + 1))
+        while slot < last:
+            index = np.int64(pick(indices, slot))
+            if len(striped) and index >= high:
+                break
+            part = take(g, index - shift, at, width, count, masked)
+            place = np.int64(pick(permutation, slot))
+            total = multiply_add(splat(pick(values, place), width), part, total)
+            # Stored, not added, in the first tile: reading what is to be overwritten costs a third of the time.
+            if len(adds):
+                put(grad_values, place, pick(grad_values, place) + dot(x, part))
+            else:
+                put(grad_values, place, dot(x, part))
+            slot += 1
+        if len(striped) and closes:
+            put(cursor, feature, slot)
+        if len(ragged):
+            store_first(grad_x_FB, feature, column, total, count)
+        else:
+            store(grad_x_FB, feature, column, total)
+
+
+@njit(**OPTIONS)
+def _tile(
+    pointers, cursor, indices, permutation, values, x_FB, g, at, shift, grad_x_FB, grad_values, column, count, low,
+    high, closes, width, lanes, masked, striped, start, stop,
+):  # fmt: skip
+    """Choose the walk for this tile: a full one or the last, the first one or one that adds."""
+    if count >= lanes and column == 0:
+        _columns(
+            pointers, cursor, indices, permutation, values, x_FB, g, at, shift, grad_x_FB, grad_values, column, count,
+            low, high, closes, width, (), (), striped, (), start, stop,
+        )  # fmt: skip
+    elif count >= lanes:
+        _columns(
+            pointers, cursor, indices, permutation, values, x_FB, g, at, shift, grad_x_FB, grad_values, column, count,
+            low, high, closes, width, (), (), striped, (0,), start, stop,
+        )  # fmt: skip
+    elif column == 0:
+        _columns(
+            pointers, cursor, indices, permutation, values, x_FB, g, at, shift, grad_x_FB, grad_values, column, count,
+            low, high, closes, width, (0,), masked, striped, (), start, stop,
+        )  # fmt: skip
+    else:
+        _columns(
+            pointers, cursor, indices, permutation, values, x_FB, g, at, shift, grad_x_FB, grad_values, column, count,
+            low, high, closes, width, (0,), masked, striped, (0,), start, stop,
+        )  # fmt: skip
+
+
+@cache
+def task(real, integer, width, striped, packs):
+    """Compile the task that writes both gradients; its data: see `cpu.backward`."""
+    itemsize = np.dtype(real).itemsize
+    lanes = len(width) * CHUNK_BYTES // itemsize
+
+    @TASK
+    def run(data):
+        numbers = carray(data, threads.COUNTERS)[threads.NUMBERS :]
+        columns, active, outputs, batch, stripe = numbers[10], numbers[11], numbers[12], numbers[13], numbers[14]
+        pointers = carray(pointer(numbers[0]), columns + 1, integer)
+        indices = carray(pointer(numbers[1]), active, integer)
+        permutation = carray(pointer(numbers[2]), active, integer)
+        values = carray(pointer(numbers[3]), active, real)
+        x_FB = carray(pointer(numbers[4]), (columns, batch), real)
+        g_OB = carray(pointer(numbers[5]), (outputs, batch), real)
+        grad_x_FB = carray(pointer(numbers[6]), (columns, batch), real)
+        grad_values = carray(pointer(numbers[7]), active, real)
+        cursor = carray(pointer(numbers[8]), columns, np.int64)
+        blocks = carray(data, threads.NUMBERS)[1]
+        mine = claim(data, 0)
+        panel = carray(pointer(numbers[9] + mine * stripe * lanes * itemsize), (stripe, lanes), real)
+        block = next_block(data, mine)
+        while block >= 0:
+            start, stop = first_row(pointers, block, blocks), first_row(pointers, block + 1, blocks)
+            if len(striped):
+                for feature in range(start, stop):
+                    cursor[feature] = pointers[feature]
+            for low in range(0, max(1, outputs), stripe):
+                high = min(low + stripe, outputs)
+                for column in range(0, batch, lanes):
+                    count = batch - column
+                    if len(packs):
+                        pack(g_OB, low, high, column, width, count, panel)
+                        _tile(
+                            pointers, cursor, indices, permutation, values, x_FB, panel, 0, low, grad_x_FB,
+                            grad_values, column, count, low, high, count <= lanes, width, lanes, (), striped, start,
+                            stop,
+                        )  # fmt: skip
+                    else:
+                        _tile(
+                            pointers, cursor, indices, permutation, values, x_FB, g_OB, column, 0, grad_x_FB,
+                            grad_values, column, count, low, high, count <= lanes, width, lanes, (0,), striped,
+                            start, stop,
+                        )  # fmt: skip
+            block = next_block(data, mine)
+
+    return run.address

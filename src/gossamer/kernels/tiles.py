@@ -1,0 +1,153 @@
+"""Which part of a batch and of its features a kernel works on at a time, so that what it gathers stays in the cache.
+
+A sparse row gathers rows of the other operand in no order. So the operand is cut into tiles of the batch, as wide as
+registers allow, and into stripes of features, as many as a part of the second cache holds; a tile narrower than
+the batch is copied to a panel without gaps, because rows that lie a power of two apart share few sets of the cache.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numba
+from numba import njit
+
+from gossamer.kernels.blocks import OPTIONS
+from gossamer.kernels.simd import CHUNK_BYTES, load, load_first, store
+
+# Entries of a row below which one more stripe costs more, in loads and stores of its sum, than the cache saves.
+_ENTRIES = 12
+# How often a thread must use a row of a panel for the copy to pay: where masked loads would take its place, where
+# the cache would not hold a stripe, and in any case.
+_USES_RAGGED = 2
+_USES = 5
+_USES_PAYING = 16
+# Blocks for each thread: more than one, so that a thread that is held up is not waited for.
+_BLOCKS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How one product is cut.
+
+    Attributes:
+        width: chunks of the batch in a tile, see `simd`.
+        stripe: gathered rows in a stripe, at least 1.
+        num_stripes: stripes that the gathered operand has.
+        packs: whether each stripe of a tile is copied to a panel.
+        num_blocks: blocks of rows to claim.
+        panel_bytes: size of one thread's panel.
+    """
+
+    width: tuple[int, ...]
+    stripe: int
+    num_stripes: int
+    packs: bool
+    num_blocks: int
+    panel_bytes: int
+
+
+@cache
+def plan(*, rows: int, gathered: int, active: int, batch: int, itemsize: int, team: int, widest: int) -> Plan:
+    """Choose tile, stripe and panel for a product.
+
+    Args:
+        rows: rows that the kernel walks; each belongs to one thread.
+        gathered: rows of the operand that the entries point to.
+        active: number of entries.
+        batch: number of samples.
+        itemsize: bytes of one value, 4 or 8.
+        team: number of threads.
+        widest: chunks that the registers hold, see `WIDEST`.
+    """
+    width = tile_width(batch, itemsize, widest)
+    tile_bytes, row_bytes = len(width) * CHUNK_BYTES, batch * itemsize
+    cached = second_cache_bytes()
+    most = max(1, active // (_ENTRIES * max(rows, 1)))
+    uses = active / max(1, gathered * team)
+    # Rows wider than a tile lie a power of two apart, as a rule: a tile of them has only its share of the cache.
+    apart = _stripes(gathered * row_bytes, cached // 3)
+    if row_bytes % tile_bytes and uses >= _USES_RAGGED:
+        packs = True
+    elif row_bytes <= tile_bytes:
+        packs = False
+    else:
+        packs = uses >= _USES_PAYING or (apart > most and uses >= _USES)
+    stripes = min(most, _stripes(gathered * tile_bytes, cached // 4) if packs else apart)
+    if gathered * (tile_bytes if packs else row_bytes) <= cached // 3:
+        stripes = 1
+    stripe = max(1, -(-gathered // stripes))
+    blocks = max(1, min(_BLOCKS, int(uses / _USES_PAYING))) if packs else _BLOCKS
+    return Plan(
+        width=width,
+        stripe=stripe,
+        num_stripes=max(1, -(-gathered // stripe)),
+        packs=packs,
+        num_blocks=blocks * team,
+        panel_bytes=stripe * tile_bytes if packs else 0,
+    )
+
+
+def _stripes(num_bytes: int, most_bytes: int) -> int:
+    return max(1, -(-num_bytes // most_bytes))
+
+
+def tile_width(batch: int, itemsize: int, widest: int) -> tuple[int, ...]:
+    """Return the width of the narrowest tile that covers the batch, or the widest.
+
+    Args:
+        batch: number of samples.
+        itemsize: bytes of one value, 4 or 8.
+        widest: chunks that the registers hold, see `WIDEST`.
+    """
+    chunks = 1
+    while chunks < widest and chunks * CHUNK_BYTES < batch * itemsize:
+        chunks *= 2
+    return (0,) * chunks
+
+
+def widest_tile() -> int:
+    """512-bit registers hold a tile of 8 chunks twice over; AVX2 and NEON one of 4."""
+    features = numba.config.CPU_FEATURES
+    if features is None:
+        from llvmlite import binding
+
+        # What Numba does too: a processor that is named by hand keeps the features of the one that is there.
+        features = binding.get_host_cpu_features().flatten() if numba.config.CPU_NAME != "generic" else ""
+    return 8 if "+avx512f" in features else 4
+
+
+WIDEST = widest_tile()
+
+
+@cache
+def second_cache_bytes() -> int:
+    """Return the size of the cache that each core has for itself; 512 KiB where the system does not say."""
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            level, size = ((index / name).read_text().strip() for name in ("level", "size"))
+        except OSError:
+            continue
+        if level == "2" and size.endswith("K"):
+            return int(size[:-1]) << 10
+    return 512 << 10
+
+
+@njit(**OPTIONS)
+def take(array, row, column, width, count, ragged):
+    """Return the tile at array[row, column]; lanes from `count` on are zero where `ragged` is not ()."""
+    if len(ragged):
+        return load_first(array, row, column, width, count)
+    return load(array, row, column, width)
+
+
+@njit(**OPTIONS)
+def pack(array, low, high, column, width, count, panel):
+    """Copy a tile of rows `low` to `high` to the rows of a panel, zeros where the batch ends."""
+    lanes = panel.shape[1]
+    if count >= lanes:
+        for row in range(low, high):
+            store(panel, row - low, 0, load(array, row, column, width))
+    else:
+        for row in range(low, high):
+            store(panel, row - low, 0, load_first(array, row, column, width, count))
