@@ -1,4 +1,4 @@
-"""The linear layers that a truly sparse one is measured against: the same places and values where the rival takes them."""
+"""The linear layers that a truly sparse one is measured against, of the same places where the rival takes them."""
 
 from collections.abc import Callable
 

@@ -19,6 +19,8 @@ from itertools import pairwise
 import torch
 from rich.console import Console
 from rich.table import Table
+from rivals import RIVALS
+from timing import measure
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 

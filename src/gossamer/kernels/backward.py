@@ -13,7 +13,20 @@ from numba import carray, njit
 
 from gossamer.kernels import threads
 from gossamer.kernels.blocks import OPTIONS, TASK, first_row, next_block
-from gossamer.kernels.simd import CHUNK_BYTES, claim, dot, multiply_add, pick, pointer, put, splat, store, store_first
+from gossamer.kernels.simd import (
+    CHUNK_BYTES,
+    claim,
+    dot,
+    load,
+    load_first,
+    multiply_add,
+    pick,
+    pointer,
+    put,
+    splat,
+    store,
+    store_first,
+)
 from gossamer.kernels.tiles import pack, take
 
 
@@ -84,6 +97,21 @@ def _tile(
         )  # fmt: skip
 
 
+@njit(**OPTIONS)
+def _sums(g_OB, grad_bias, width, lanes, start, stop):
+    """Sum rows of the gradient over the batch."""
+    batch = g_OB.shape[1]
+    one = splat(g_OB.dtype.type(1), width)
+    for row in range(start, stop):
+        total = g_OB.dtype.type(0)
+        for column in range(0, batch, lanes):
+            if batch - column >= lanes:
+                total += dot(load(g_OB, row, column, width), one)
+            else:
+                total += dot(load_first(g_OB, row, column, width, batch - column), one)
+        grad_bias[row] = total
+
+
 @cache
 def task(real, integer, width, striped, packs):
     """Compile the task that writes both gradients; its data: see `cpu.backward`."""
@@ -109,6 +137,9 @@ def task(real, integer, width, striped, packs):
         block = next_block(data, mine)
         while block >= 0:
             start, stop = first_row(pointers, block, blocks), first_row(pointers, block + 1, blocks)
+            if numbers[15] != 0:
+                grad_bias = carray(pointer(numbers[15]), outputs, real)
+                _sums(g_OB, grad_bias, width, lanes, outputs * block // blocks, outputs * (block + 1) // blocks)
             if len(striped):
                 for feature in range(start, stop):
                     cursor[feature] = pointers[feature]

@@ -118,8 +118,9 @@ def backward(
     g_OB: Tensor,
     grad_x_FB: Tensor,
     grad_values: Tensor,
+    grad_bias: Tensor | None = None,
 ) -> None:
-    """Write W^T g to grad_x and the gradient of the weights to grad_values, sharing each load of g.
+    """Write W^T g to grad_x and the gradient of the weights to grad_values, sharing each load of g; sum g to grad_bias.
 
     Walks the transpose: `pointers` and `indices` are by columns of the weight, `permutation` leads to the values.
     """
@@ -133,6 +134,7 @@ def backward(
         [
             *(tensor.data_ptr() for tensor in tensors),
             *(cursor, panels, columns, active, outputs, batch, cut.stripe),
+            0 if grad_bias is None else grad_bias.data_ptr(),
         ],
         num_blocks=cut.num_blocks,
     )

@@ -25,7 +25,7 @@ def _rows(
     batch, whether x must not be read there, whether there is more than one stripe.
     """
     for row in range(start, stop):
-        if len(striped) and low > 0:
+        if len(striped) and low > 0:  # noqa: SIM108
             total = take(y_OB, row, column, width, count, ragged)
         else:
             total = splat(bias[row], width)

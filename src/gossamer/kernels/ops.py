@@ -46,7 +46,7 @@ def sparse_linear(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: Inde
     return result
 
 
-def check(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: tuple[Tensor, ...]) -> None:
+def check(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: Sequence[Tensor]) -> None:
     """Raise ValueError unless the operands of `sparse_linear` fit each other."""
     outputs, features = index[0].numel() - 1, index[2].numel() - 1
     if x_FB.dim() != 2 or x_FB.shape[0] != features:
@@ -93,15 +93,36 @@ def _grad_values_cpu(grad: Tensor, x: Tensor, *index: Tensor) -> Tensor:
 
 
 def _backward_cpu(grad: Tensor, x: Tensor, values: Tensor, *index: Tensor) -> tuple[Tensor, Tensor]:
-    # Between forward and backward the values may have been exchanged for others, which no version counter shows.
-    check(x, values, None, index)
     if _is_narrow(grad):
+        check(x, values, None, index)
         wide = _backward_cpu(grad.float(), x.float(), values.float(), *index)
         return wide[0].to(x.dtype), wide[1].to(values.dtype)
-    grad_x, grad_values = x.new_empty(x.shape), _room(x, values.numel())
-    operands = (values.contiguous(), x.contiguous(), grad.contiguous())
-    cpu.backward(index[2], index[3], index[4], *operands, grad_x, grad_values)
+    grad_x, grad_values, _ = both_gradients(grad, x, values, index, needs_bias=False)
     return grad_x, grad_values
+
+
+def both_gradients(
+    grad: Tensor, x: Tensor, values: Tensor, index: Sequence[Tensor], *, needs_bias: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the gradients of the input, the values and the bias, on the CPU in one call of the kernel.
+
+    Args:
+        grad: gradient of the result, shape [O, B].
+        x: input of the forward pass, shape [F, B].
+        values: the active weights, shape [K].
+        index: the topology.
+        needs_bias: whether to sum the gradient over the batch too; None in its place otherwise.
+
+    Raises:
+        ValueError: the values are no longer those of the forward pass.
+    """
+    # Between forward and backward the values may have been exchanged for others, which no version counter shows.
+    check(x, values, None, index)
+    grad_x, grad_values = x.new_empty(x.shape), _room(x, values.numel())
+    grad_bias = _room(x, grad.shape[0]) if needs_bias else None
+    operands = (values.contiguous(), x.contiguous(), grad.contiguous())
+    cpu.backward(index[2], index[3], index[4], *operands, grad_x, grad_values, grad_bias)
+    return grad_x, grad_values, grad_bias
 
 
 # The same without registration, for a caller that knows that all is on the CPU and nothing looks on.

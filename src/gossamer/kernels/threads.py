@@ -10,6 +10,7 @@ its share are taken.
 """
 
 import ctypes
+from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -34,8 +35,9 @@ def run(task: int, numbers: Sequence[int], *, num_blocks: int) -> None:
         num_blocks: pieces of work that the threads claim one by one.
     """
     team = min(torch.get_num_threads(), max(1, num_blocks))
-    data = (ctypes.c_int64 * (COUNTERS + STRIDE * team))(0, num_blocks, team, *numbers)
-    _parallel()(task, ctypes.addressof(data), team)
+    data = array("q", (0, num_blocks, team, *numbers))
+    data.frombytes(bytes(8 * (COUNTERS + STRIDE * team - len(data))))
+    _parallel()(task, data.buffer_info()[0], team)
 
 
 @cache
