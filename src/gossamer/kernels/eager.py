@@ -57,8 +57,9 @@ def _is_plain(*tensors: Tensor) -> bool:
     for part in tensors:
         if type(part) not in _PLAIN or not part.is_cpu or part.dtype not in _DTYPES:
             return False
+    # The compiler first: it knows the answer, and cannot trace the other questions.
     return not (
-        torch._C._len_torch_dispatch_stack() or torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]
+        torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]
     )
 
 
