@@ -26,8 +26,8 @@ from rivals import RIVALS
 from timing import measure
 from torch import Tensor, nn
 
+from gossamer.kernels.panels import WIDEST, tile_width
 from gossamer.kernels.simd import CHUNK_BYTES
-from gossamer.kernels.tiles import WIDEST, tile_width
 from gossamer.nn import SparseLinear
 from gossamer.training.machine import describe_machine
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gossamer.kernels import blocks, cpu, tiles
+from gossamer.kernels import blocks, cpu, panels
+from gossamer.kernels.simd import width_bytes
 
 from .problem import BATCHES, MASKS, make, ragged
 
@@ -17,10 +18,23 @@ _FEW = settings(deadline=None, max_examples=60, derandomize=True)
 
 @pytest.mark.parametrize("itemsize", [4, 8])
 @pytest.mark.parametrize(
-    ("num_bytes", "chunks"), [(0, 1), (8, 1), (64, 1), (72, 2), (128, 2), (136, 4), (256, 4), (264, 8), (10**6, 8)]
+    ("num_bytes", "tile_bytes"),
+    [
+        (0, 16),
+        (8, 16),
+        (16, 16),
+        (24, 32),
+        (32, 32),
+        (40, 64),
+        (64, 64),
+        (72, 128),
+        (136, 256),
+        (264, 512),
+        (10**6, 512),
+    ],
 )
-def test_a_tile_is_the_narrowest_that_covers_the_batch(num_bytes: int, chunks: int, itemsize: int) -> None:
-    assert len(tiles.tile_width(num_bytes // itemsize, itemsize, 8)) == chunks
+def test_a_tile_is_the_narrowest_that_covers_the_batch(num_bytes: int, tile_bytes: int, itemsize: int) -> None:
+    assert width_bytes(panels.tile_width(num_bytes // itemsize, itemsize, 8)) == tile_bytes
 
 
 @pytest.mark.parametrize(
@@ -33,7 +47,7 @@ def test_the_widest_tile_follows_the_processor(
     monkeypatch.setattr(numba.config, "CPU_FEATURES", features)
     monkeypatch.setattr(numba.config, "CPU_NAME", name)
 
-    assert tiles.widest_tile() == chunks
+    assert panels.widest_tile() == chunks
 
 
 @_FEW
@@ -52,8 +66,8 @@ def test_blocks_cover_every_row_once_and_share_the_work(entries: list[int], num_
 def _cut(monkeypatch: pytest.MonkeyPatch, *, chunks: int, stripe: int, packs: bool) -> None:
     """Make every product be cut like this, whatever its size."""
 
-    def plan(rows: int, gathered: int, active: int, batch: int, x: Tensor) -> tiles.Plan:
-        return tiles.Plan(
+    def plan(rows: int, gathered: int, active: int, batch: int, x: Tensor) -> panels.Plan:
+        return panels.Plan(
             width=(0,) * chunks,
             stripe=stripe or max(1, gathered),
             num_stripes=-(-gathered // stripe) if stripe else 1,
@@ -92,23 +106,23 @@ def test_stripes_and_panels_change_no_result(
     ],
 )
 def test_a_panel_is_made_where_it_is_used_often(sizes: dict[str, int], packs: bool) -> None:
-    assert tiles.plan(**sizes, itemsize=4, team=2, widest=8).packs == packs
+    assert panels.plan(**sizes, itemsize=4, team=2, widest=8).packs == packs
 
 
 @_FEW
 @given(st.integers(0, 5000), st.integers(0, 5000), st.integers(0, 10**6), st.integers(0, 600), st.sampled_from([4, 8]))
 def test_stripes_cover_what_is_gathered(rows: int, gathered: int, active: int, batch: int, itemsize: int) -> None:
-    cut = tiles.plan(rows=rows, gathered=gathered, active=active, batch=batch, itemsize=itemsize, team=2, widest=8)
+    cut = panels.plan(rows=rows, gathered=gathered, active=active, batch=batch, itemsize=itemsize, team=2, widest=8)
 
     assert (cut.num_stripes - 1) * cut.stripe < max(1, gathered) <= cut.num_stripes * cut.stripe
     assert 2 <= cut.num_blocks <= 8
-    assert cut.panel_bytes == (cut.stripe * len(cut.width) * 64 if cut.packs else 0)
+    assert cut.panel_bytes == (cut.stripe * width_bytes(cut.width) if cut.packs else 0)
 
 
 @pytest.mark.parametrize("chunks", [1, 4])
 def test_nothing_is_written_beside_a_result(chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # The next row would hide what spills over its start; behind the last row nothing does.
-    monkeypatch.setattr(tiles, "WIDEST", chunks)
+    monkeypatch.setattr(panels, "WIDEST", chunks)
     for batch in BATCHES:
         problem = make(ragged(), batch, torch.float32)
         assert problem.bias is not None

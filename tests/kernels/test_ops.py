@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gossamer.kernels import fallback, ops, tiles
+from gossamer.kernels import fallback, ops, panels
 
 from .problem import BATCHES, DTYPES, MASKS, OPS, RELATIVE, make, ragged
 
@@ -35,9 +35,9 @@ def test_every_topology_equals_the_dense_product(op: str, dtype: torch.dtype, ma
 def test_every_width_of_tile_equals_the_dense_product(
     op: str, dtype: torch.dtype, chunks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiles, "WIDEST", chunks)
+    monkeypatch.setattr(panels, "WIDEST", chunks)
 
-    assert len(tiles.tile_width(200, dtype.itemsize, tiles.WIDEST)) == chunks
+    assert len(panels.tile_width(200, dtype.itemsize, panels.WIDEST)) == chunks
     for batch in (1, 40, 128, 200, 257):
         problem = make(ragged(), batch, dtype)
         problem.check(op, problem.run(op))
@@ -46,7 +46,7 @@ def test_every_width_of_tile_equals_the_dense_product(
 @pytest.mark.parametrize("batch", [0, 1, 200])
 @pytest.mark.parametrize("op", OPS)
 def test_indices_of_64_bits_give_the_same_bits(op: str, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "WIDEST", 1)  # each further width would compile once more
+    monkeypatch.setattr(panels, "WIDEST", 1)  # each further width would compile once more
     narrow, wide = (make(ragged(), batch, torch.float32, index_dtype=index) for index in (torch.int32, torch.int64))
 
     assert {part.dtype for part in wide.index} == {torch.int64}

@@ -13,8 +13,8 @@ from numba import carray, njit
 
 from gossamer.kernels import threads
 from gossamer.kernels.blocks import OPTIONS, TASK, first_row, next_block
+from gossamer.kernels.panels import pack, take
 from gossamer.kernels.simd import (
-    CHUNK_BYTES,
     claim,
     dot,
     load,
@@ -26,8 +26,8 @@ from gossamer.kernels.simd import (
     splat,
     store,
     store_first,
+    width_bytes,
 )
-from gossamer.kernels.tiles import pack, take
 
 
 @njit(**OPTIONS)
@@ -116,7 +116,7 @@ def _sums(g_OB, grad_bias, width, lanes, start, stop):
 def task(real, integer, width, striped, packs):
     """Compile the task that writes both gradients; its data: see `cpu.backward`."""
     itemsize = np.dtype(real).itemsize
-    lanes = len(width) * CHUNK_BYTES // itemsize
+    lanes = width_bytes(width) // itemsize
 
     @TASK
     def run(data):

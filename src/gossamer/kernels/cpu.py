@@ -2,11 +2,12 @@
 
 Shapes: F = features in, O = features out, B = batch, K = active weights. `x_FB` and `g_OB` are contiguous, batch last.
 Each function walks the rows of a CSR matrix; for a tile of the batch that fits the registers it keeps the running sum
-there while it walks, so a result is written once for each stripe of what it gathers, see `tiles`. Rows are cut into
+there while it walks, so a result is written once for each stripe of what it gathers, see `panels`. Rows are cut into
 blocks of equal work, and one thread owns a result: the same bits come out whatever the number of threads.
 """
 
 import threading
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -15,9 +16,9 @@ from numba import carray, njit
 from torch import Tensor
 
 from gossamer.kernels import backward as backward_kernel
-from gossamer.kernels import forward, threads, tiles
+from gossamer.kernels import forward, panels, threads, vector
 from gossamer.kernels.blocks import OPTIONS, TASK, next_block, next_rows
-from gossamer.kernels.simd import CHUNK_BYTES, claim, dot, load, load_first, pick, pointer, put
+from gossamer.kernels.simd import CHUNK_BYTES, claim, dot, load, load_first, pick, pointer, put, width_bytes
 
 # Blocks for each thread: more than one, so that a thread that is held up is not waited for.
 _BLOCKS = 4
@@ -42,7 +43,7 @@ def _sample_rows(pointers, indices, g_OB, x_FB, grad_values, width, lanes, start
 @cache
 def _sample_task(real, integer, width):
     """Compile the task that writes the gradient of the weights; its data: see `sample`."""
-    lanes = len(width) * CHUNK_BYTES // np.dtype(real).itemsize
+    lanes = width_bytes(width) // np.dtype(real).itemsize
 
     @TASK
     def task(data):
@@ -97,12 +98,15 @@ def multiply(pointers: Tensor, indices: Tensor, values: Tensor, bias: Tensor, x_
     """Write W x + b to y."""
     features, batch = x_FB.shape
     rows, active = pointers.numel() - 1, indices.numel()
+    tensors = (pointers, indices, values, bias, x_FB, y_OB)
+    if batch == 1:
+        return _run(vector.multiply_task(*_types(pointers, x_FB)), tensors, rows, active, features)
     cut = _plan(rows, features, active, batch, x_FB)
     cursor, panels = _scratch(cut, rows)
     threads.run(
         forward.task(*_types(pointers, x_FB), *_flags(cut)),
         [
-            *(tensor.data_ptr() for tensor in (pointers, indices, values, bias, x_FB, y_OB)),
+            *(tensor.data_ptr() for tensor in tensors),
             *(cursor, panels, rows, active, features, batch, cut.stripe),
         ],
         num_blocks=cut.num_blocks,
@@ -140,12 +144,29 @@ def backward(
     )
 
 
+def backward_one(
+    index: Sequence[Tensor], values: Tensor, x: Tensor, g: Tensor, grad_x: Tensor, grad_values: Tensor
+) -> None:
+    """Write both gradients for a batch of one; `index` as the operators take it."""
+    row_pointers, column_indices, column_pointers, row_indices, permutation = index
+    tensors = (column_pointers, row_indices, permutation, values, x, g, grad_x, grad_values)
+    _run(
+        vector.backward_task(*_types(row_pointers, x)),
+        (*tensors, row_pointers, column_indices),
+        x.shape[0],
+        values.numel(),
+        g.shape[0],
+    )
+
+
 def sample(pointers: Tensor, indices: Tensor, g_OB: Tensor, x_FB: Tensor, grad_values: Tensor) -> None:
     """Write to grad_values[k] the product of row g[row of k] with x[column of k]: the gradient of the weights alone."""
+    tensors = (pointers, indices, g_OB, x_FB, grad_values)
     sizes = (pointers.numel() - 1, indices.numel(), *x_FB.shape)
-    task = _sample_task(*_types(pointers, x_FB), tiles.tile_width(x_FB.shape[1], x_FB.element_size(), tiles.WIDEST))
-    numbers = [*(tensor.data_ptr() for tensor in (pointers, indices, g_OB, x_FB, grad_values)), *sizes]
-    threads.run(task, numbers, num_blocks=_BLOCKS * torch.get_num_threads())
+    if x_FB.shape[1] == 1:
+        return _run(vector.sample_task(*_types(pointers, x_FB)), tensors, *sizes)
+    task = _sample_task(*_types(pointers, x_FB), panels.tile_width(x_FB.shape[1], x_FB.element_size(), panels.WIDEST))
+    _run(task, tensors, *sizes)
 
 
 def transpose(x_BF: Tensor) -> Tensor:
@@ -159,6 +180,11 @@ def transpose(x_BF: Tensor) -> Tensor:
     return x_FB
 
 
+def _run(task: int, tensors: Sequence[Tensor], *sizes: int) -> None:
+    numbers = [*(tensor.data_ptr() for tensor in tensors), *sizes]
+    threads.run(task, numbers, num_blocks=_BLOCKS * torch.get_num_threads())
+
+
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.int32: np.int32, torch.int64: np.int64}
 
 
@@ -166,19 +192,19 @@ def _types(pointers: Tensor, x: Tensor) -> tuple[type, type]:
     return _NUMPY[x.dtype], _NUMPY[pointers.dtype]
 
 
-def _plan(rows: int, gathered: int, active: int, batch: int, x: Tensor) -> tiles.Plan:
-    return tiles.plan(
+def _plan(rows: int, gathered: int, active: int, batch: int, x: Tensor) -> panels.Plan:
+    return panels.plan(
         rows=rows,
         gathered=gathered,
         active=active,
         batch=batch,
         itemsize=x.element_size(),
         team=torch.get_num_threads(),
-        widest=tiles.WIDEST,
+        widest=panels.WIDEST,
     )
 
 
-def _flags(cut: tiles.Plan) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+def _flags(cut: panels.Plan) -> tuple[panels.Width, tuple[int, ...], tuple[int, ...]]:
     """What the kernel is compiled for: (0,) for yes, () for no."""
     return cut.width, (0,) if cut.num_stripes > 1 else (), (0,) if cut.packs else ()
 
@@ -186,7 +212,7 @@ def _flags(cut: tiles.Plan) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int
 _arenas = threading.local()
 
 
-def _scratch(cut: tiles.Plan, rows: int) -> tuple[int, int]:
+def _scratch(cut: panels.Plan, rows: int) -> tuple[int, int]:
     """Return the addresses of a cursor for each row and of the panels, in memory that is kept from call to call."""
     cursor_bytes = 8 * rows if cut.num_stripes > 1 else 0
     size = cursor_bytes + torch.get_num_threads() * cut.panel_bytes + 2 * CHUNK_BYTES

@@ -10,8 +10,8 @@ from numba import carray, njit
 
 from gossamer.kernels import threads
 from gossamer.kernels.blocks import OPTIONS, TASK, first_row, next_block
-from gossamer.kernels.simd import CHUNK_BYTES, claim, multiply_add, pick, pointer, put, splat, store, store_first
-from gossamer.kernels.tiles import pack, take
+from gossamer.kernels.panels import pack, take
+from gossamer.kernels.simd import claim, multiply_add, pick, pointer, put, splat, store, store_first, width_bytes
 
 
 @njit(**OPTIONS)
@@ -50,7 +50,7 @@ def _rows(
 def task(real, integer, width, striped, packs):
     """Compile the task that writes W x + b; its data: see `cpu.multiply`."""
     itemsize = np.dtype(real).itemsize
-    lanes = len(width) * CHUNK_BYTES // itemsize
+    lanes = width_bytes(width) // itemsize
 
     @TASK
     def run(data):

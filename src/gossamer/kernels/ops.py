@@ -119,8 +119,11 @@ def both_gradients(
     # Between forward and backward the values may have been exchanged for others, which no version counter shows.
     check(x, values, None, index)
     grad_x, grad_values = x.new_empty(x.shape), _room(x, values.numel())
-    grad_bias = _room(x, grad.shape[0]) if needs_bias else None
+    grad_bias = _room(x, grad.shape[0]) if needs_bias and x.shape[1] != 1 else None
     operands = (values.contiguous(), x.contiguous(), grad.contiguous())
+    if x.shape[1] == 1:
+        cpu.backward_one(index, *operands, grad_x, grad_values)
+        return grad_x, grad_values, grad[:, 0].clone() if needs_bias else None
     cpu.backward(index[2], index[3], index[4], *operands, grad_x, grad_values, grad_bias)
     return grad_x, grad_values, grad_bias
 

@@ -1,7 +1,7 @@
 """Vector values for Numba: one `Tile` holds a stretch of the batch in registers.
 
-A width is a tuple of n integers and stands for n chunks of 64 bytes (16 float32 or 8 float64), so that the
-type of a call, and not a run-time value, decides how many registers a tile takes. LLVM turns tiles into
+A width is a tuple: n integers stand for n chunks of 64 bytes (16 float32 or 8 float64), n times None for n quarters of
+a chunk. So the type of a call, and not a run-time value, decides how many registers a tile takes. LLVM turns tiles into
 AVX2, AVX-512 or NEON; nothing here names an instruction set.
 """
 
@@ -11,6 +11,12 @@ from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
 CHUNK_BYTES = 64
+QUARTER_BYTES = CHUNK_BYTES // 4
+
+
+def width_bytes(width):
+    """Return the bytes of a tile of a width."""
+    return sum(QUARTER_BYTES if part is None else CHUNK_BYTES for part in width)
 
 
 class Tile(types.Type):
@@ -35,7 +41,8 @@ class _TileModel(models.PrimitiveModel):
 
 
 def _tile(dtype, width):
-    return Tile(dtype, len(width) * CHUNK_BYTES * 8 // dtype.bitwidth)
+    part = QUARTER_BYTES if width.dtype == types.none else CHUNK_BYTES
+    return Tile(dtype, len(width) * part * 8 // dtype.bitwidth)
 
 
 def _element_pointer(context, builder, array_type, array, row, column):
@@ -173,7 +180,7 @@ def dot(typingctx, left, right):
 
     def codegen(context, builder, signature, arguments):
         # Chunk by chunk into one register, then halves onto halves: fewer instructions than product and sum.
-        lanes = CHUNK_BYTES * 8 // left.dtype.bitwidth
+        lanes = min(left.lanes, CHUNK_BYTES * 8 // left.dtype.bitwidth)
         chunks = [[_part(builder, tile, start, lanes) for tile in arguments] for start in range(0, left.lanes, lanes)]
         vector = chunks[0][0].type
         function = _declare(builder, f"llvm.fma.{_llvm_name(vector)}", vector, [vector] * 3)

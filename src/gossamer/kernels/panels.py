@@ -13,7 +13,7 @@ import numba
 from numba import njit
 
 from gossamer.kernels.blocks import OPTIONS
-from gossamer.kernels.simd import CHUNK_BYTES, load, load_first, store
+from gossamer.kernels.simd import CHUNK_BYTES, QUARTER_BYTES, load, load_first, store, width_bytes
 
 # Entries of a row below which one more stripe costs more, in loads and stores of its sum, than the cache saves.
 _ENTRIES = 12
@@ -26,12 +26,15 @@ _USES_PAYING = 16
 _BLOCKS = 4
 
 
+Width = tuple[int, ...] | tuple[None, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How one product is cut.
 
     Attributes:
-        width: chunks of the batch in a tile, see `simd`.
+        width: what a tile takes of the batch, see `simd`.
         stripe: gathered rows in a stripe, at least 1.
         num_stripes: stripes that the gathered operand has.
         packs: whether each stripe of a tile is copied to a panel.
@@ -39,7 +42,7 @@ class Plan:
         panel_bytes: size of one thread's panel.
     """
 
-    width: tuple[int, ...]
+    width: Width
     stripe: int
     num_stripes: int
     packs: bool
@@ -61,7 +64,7 @@ def plan(*, rows: int, gathered: int, active: int, batch: int, itemsize: int, te
         widest: chunks that the registers hold, see `WIDEST`.
     """
     width = tile_width(batch, itemsize, widest)
-    tile_bytes, row_bytes = len(width) * CHUNK_BYTES, batch * itemsize
+    tile_bytes, row_bytes = width_bytes(width), batch * itemsize
     cached = second_cache_bytes()
     most = max(1, active // (_ENTRIES * max(rows, 1)))
     uses = active / max(1, gathered * team)
@@ -92,7 +95,7 @@ def _stripes(num_bytes: int, most_bytes: int) -> int:
     return max(1, -(-num_bytes // most_bytes))
 
 
-def tile_width(batch: int, itemsize: int, widest: int) -> tuple[int, ...]:
+def tile_width(batch: int, itemsize: int, widest: int) -> Width:
     """Return the width of the narrowest tile that covers the batch, or the widest.
 
     Args:
@@ -100,6 +103,8 @@ def tile_width(batch: int, itemsize: int, widest: int) -> tuple[int, ...]:
         itemsize: bytes of one value, 4 or 8.
         widest: chunks that the registers hold, see `WIDEST`.
     """
+    if batch * itemsize <= CHUNK_BYTES // 2:
+        return (None,) if batch * itemsize <= QUARTER_BYTES else (None, None)
     chunks = 1
     while chunks < widest and chunks * CHUNK_BYTES < batch * itemsize:
         chunks *= 2
