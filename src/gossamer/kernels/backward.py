@@ -32,7 +32,7 @@ from gossamer.kernels.simd import (
 
 @njit(**OPTIONS)
 def _columns(
-    pointers, cursor, indices, permutation, values, x_FB, g, at, shift, grad_x_FB, grad_values, column, count, low,
+    pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count, low,
     high, closes, width, ragged, masked, striped, adds, start, stop,
 ):  # fmt: skip
     """Add one stripe to one tile of the results; `g` is the gradient, or the panel of the stripe.
@@ -52,7 +52,7 @@ def _columns(
             index = np.int64(pick(indices, slot))
             if len(striped) and index >= high:
                 break
-            part = take(g, index - shift, at, width, count, masked)
+            part = take(g, index, at, width, count, masked)
             place = np.int64(pick(permutation, slot))
             total = multiply_add(splat(pick(values, place), width), part, total)
             # Stored, not added, in the first tile: reading what is to be overwritten costs a third of the time.
@@ -71,28 +71,28 @@ def _columns(
 
 @njit(**OPTIONS)
 def _tile(
-    pointers, cursor, indices, permutation, values, x_FB, g, at, shift, grad_x_FB, grad_values, column, count, low,
+    pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count, low,
     high, closes, width, lanes, masked, striped, start, stop,
 ):  # fmt: skip
     """Choose the walk for this tile: a full one or the last, the first one or one that adds."""
     if count >= lanes and column == 0:
         _columns(
-            pointers, cursor, indices, permutation, values, x_FB, g, at, shift, grad_x_FB, grad_values, column, count,
+            pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count,
             low, high, closes, width, (), (), striped, (), start, stop,
         )  # fmt: skip
     elif count >= lanes:
         _columns(
-            pointers, cursor, indices, permutation, values, x_FB, g, at, shift, grad_x_FB, grad_values, column, count,
+            pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count,
             low, high, closes, width, (), (), striped, (0,), start, stop,
         )  # fmt: skip
     elif column == 0:
         _columns(
-            pointers, cursor, indices, permutation, values, x_FB, g, at, shift, grad_x_FB, grad_values, column, count,
+            pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count,
             low, high, closes, width, (0,), masked, striped, (), start, stop,
         )  # fmt: skip
     else:
         _columns(
-            pointers, cursor, indices, permutation, values, x_FB, g, at, shift, grad_x_FB, grad_values, column, count,
+            pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count,
             low, high, closes, width, (0,), masked, striped, (0,), start, stop,
         )  # fmt: skip
 
@@ -133,7 +133,8 @@ def task(real, integer, width, striped, packs):
         cursor = carray(pointer(numbers[8]), columns, np.int64)
         blocks = carray(data, threads.NUMBERS)[1]
         mine = claim(data, 0)
-        panel = carray(pointer(numbers[9] + mine * stripe * lanes * itemsize), (stripe, lanes), real)
+        row_bytes = lanes * itemsize
+        panels = numbers[9] + mine * stripe * row_bytes
         block = next_block(data, mine)
         while block >= 0:
             start, stop = first_row(pointers, block, blocks), first_row(pointers, block + 1, blocks)
@@ -145,18 +146,19 @@ def task(real, integer, width, striped, packs):
                     cursor[feature] = pointers[feature]
             for low in range(0, max(1, outputs), stripe):
                 high = min(low + stripe, outputs)
+                panel = carray(pointer(panels - low * row_bytes), (high, lanes), real)
                 for column in range(0, batch, lanes):
                     count = batch - column
                     if len(packs):
                         pack(g_OB, low, high, column, width, count, panel)
                         _tile(
-                            pointers, cursor, indices, permutation, values, x_FB, panel, 0, low, grad_x_FB,
+                            pointers, cursor, indices, permutation, values, x_FB, panel, 0, grad_x_FB,
                             grad_values, column, count, low, high, count <= lanes, width, lanes, (), striped, start,
                             stop,
                         )  # fmt: skip
                     else:
                         _tile(
-                            pointers, cursor, indices, permutation, values, x_FB, g_OB, column, 0, grad_x_FB,
+                            pointers, cursor, indices, permutation, values, x_FB, g_OB, column, grad_x_FB,
                             grad_values, column, count, low, high, count <= lanes, width, lanes, (0,), striped,
                             start, stop,
                         )  # fmt: skip

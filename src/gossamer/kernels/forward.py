@@ -11,15 +11,60 @@ from numba import carray, njit
 from gossamer.kernels import threads
 from gossamer.kernels.blocks import OPTIONS, TASK, first_row, next_block
 from gossamer.kernels.panels import pack, take
-from gossamer.kernels.simd import claim, multiply_add, pick, pointer, put, splat, store, store_first, width_bytes
+from gossamer.kernels.simd import (
+    add,
+    chains,
+    claim,
+    multiply_add,
+    pick,
+    pointer,
+    put,
+    splat,
+    store,
+    store_first,
+    width_bytes,
+)
+
+
+@njit(**OPTIONS)
+def _add(indices, values, x, at, count, width, masked, slot, total):
+    part = take(x, np.int64(pick(indices, slot)), at, width, count, masked)
+    return multiply_add(splat(pick(values, slot), width), part, total)
+
+
+# A sum in one narrow register waits four cycles for itself at each entry; several take turns.
+
+
+@njit(**OPTIONS)
+def _four_chains(indices, values, x, at, count, width, masked, slot, last, total):
+    """Add the entries from `slot` on to a sum, as many times four as there are."""
+    second = third = fourth = splat(values.dtype.type(0), width)
+    while slot + 4 <= last:
+        total = _add(indices, values, x, at, count, width, masked, slot, total)
+        second = _add(indices, values, x, at, count, width, masked, slot + 1, second)
+        third = _add(indices, values, x, at, count, width, masked, slot + 2, third)
+        fourth = _add(indices, values, x, at, count, width, masked, slot + 3, fourth)
+        slot += 4
+    return add(add(total, second), add(third, fourth))
+
+
+@njit(**OPTIONS)
+def _two_chains(indices, values, x, at, count, width, masked, slot, last, total):
+    """Add the entries from `slot` on to a sum, as many times two as there are."""
+    second = splat(values.dtype.type(0), width)
+    while slot + 2 <= last:
+        total = _add(indices, values, x, at, count, width, masked, slot, total)
+        second = _add(indices, values, x, at, count, width, masked, slot + 1, second)
+        slot += 2
+    return add(total, second)
 
 
 @njit(**OPTIONS)
 def _rows(
-    pointers, cursor, indices, values, bias, x, at, shift, y_OB, column, count, low, high, closes,
+    pointers, cursor, indices, values, bias, x, at, y_OB, column, count, low, high, closes,
     width, ragged, masked, striped, start, stop,
 ):  # fmt: skip
-    """Add one stripe to one tile of the results; `x` is the batch, or the panel of the stripe (then moved by `shift`).
+    """Add one stripe to one tile of the results; `x` is the batch, or the panel of the stripe.
 
     `ragged`, `masked` and `striped` are () or (0,), known when the kernel is compiled: whether the tile goes beyond the
     batch, whether x must not be read there, whether there is more than one stripe.
@@ -31,12 +76,16 @@ def _rows(
             total = splat(bias[row], width)
         slot = np.int64(pick(cursor, row)) if len(striped) else np.int64(pick(pointers, row))
         last = np.int64(pick(pointers, row + 1))
+        if not len(striped) and chains(width) == 4:
+            total = _four_chains(indices, values, x, at, count, width, masked, slot, last, total)
+            slot = last - (last - slot) % 4
+        elif not len(striped) and chains(width) == 2:
+            total = _two_chains(indices, values, x, at, count, width, masked, slot, last, total)
+            slot = last - (last - slot) % 2
         while slot < last:
-            index = np.int64(pick(indices, slot))
-            if len(striped) and index >= high:
+            if len(striped) and np.int64(pick(indices, slot)) >= high:
                 break
-            part = take(x, index - shift, at, width, count, masked)
-            total = multiply_add(splat(pick(values, slot), width), part, total)
+            total = _add(indices, values, x, at, count, width, masked, slot, total)
             slot += 1
         if len(striped) and closes:
             put(cursor, row, slot)
@@ -65,7 +114,8 @@ def task(real, integer, width, striped, packs):
         cursor = carray(pointer(numbers[6]), rows, np.int64)
         blocks = carray(data, threads.NUMBERS)[1]
         mine = claim(data, 0)
-        panel = carray(pointer(numbers[7] + mine * stripe * lanes * itemsize), (stripe, lanes), real)
+        row_bytes = lanes * itemsize
+        panels = numbers[7] + mine * stripe * row_bytes
         block = next_block(data, mine)
         while block >= 0:
             start, stop = first_row(pointers, block, blocks), first_row(pointers, block + 1, blocks)
@@ -74,6 +124,8 @@ def task(real, integer, width, striped, packs):
                     cursor[row] = pointers[row]
             for low in range(0, max(1, features), stripe):
                 high = min(low + stripe, features)
+                # As if it held the rows before the stripe too: no index needs to be moved.
+                panel = carray(pointer(panels - low * row_bytes), (high, lanes), real)
                 for column in range(0, batch, lanes):
                     count = batch - column
                     closes = count <= lanes
@@ -81,22 +133,22 @@ def task(real, integer, width, striped, packs):
                         pack(x_FB, low, high, column, width, count, panel)
                         if count >= lanes:
                             _rows(
-                                pointers, cursor, indices, values, bias, panel, 0, low, y_OB, column, count, low,
+                                pointers, cursor, indices, values, bias, panel, 0, y_OB, column, count, low,
                                 high, closes, width, (), (), striped, start, stop,
                             )  # fmt: skip
                         else:
                             _rows(
-                                pointers, cursor, indices, values, bias, panel, 0, low, y_OB, column, count, low,
+                                pointers, cursor, indices, values, bias, panel, 0, y_OB, column, count, low,
                                 high, closes, width, (0,), (), striped, start, stop,
                             )  # fmt: skip
                     elif count >= lanes:
                         _rows(
-                            pointers, cursor, indices, values, bias, x_FB, column, 0, y_OB, column, count, low,
+                            pointers, cursor, indices, values, bias, x_FB, column, y_OB, column, count, low,
                             high, closes, width, (), (), striped, start, stop,
                         )  # fmt: skip
                     else:
                         _rows(
-                            pointers, cursor, indices, values, bias, x_FB, column, 0, y_OB, column, count, low,
+                            pointers, cursor, indices, values, bias, x_FB, column, y_OB, column, count, low,
                             high, closes, width, (0,), (0,), striped, start, stop,
                         )  # fmt: skip
             block = next_block(data, mine)

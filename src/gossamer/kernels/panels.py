@@ -148,11 +148,11 @@ def take(array, row, column, width, count, ragged):
 
 @njit(**OPTIONS)
 def pack(array, low, high, column, width, count, panel):
-    """Copy a tile of rows `low` to `high` to the rows of a panel, zeros where the batch ends."""
+    """Copy a tile of rows `low` to `high` to a panel, zeros where the batch ends."""
     lanes = panel.shape[1]
     if count >= lanes:
         for row in range(low, high):
-            store(panel, row - low, 0, load(array, row, column, width))
+            store(panel, row, 0, load(array, row, column, width))
     else:
         for row in range(low, high):
-            store(panel, row - low, 0, load_first(array, row, column, width, count))
+            store(panel, row, 0, load_first(array, row, column, width, count))

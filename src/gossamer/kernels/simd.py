@@ -175,6 +175,28 @@ def multiply_add(typingctx, left, right, addend):
 
 
 @intrinsic
+def add(typingctx, left, right):
+    """Return left + right."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.fadd(*arguments)
+
+    return left(left, right), codegen
+
+
+@intrinsic
+def chains(typingctx, width):
+    """Return how many sums of this width take turns: as many as keep the multipliers busy, 4, 2 or 1."""
+    size = len(width) * (QUARTER_BYTES if width.dtype == types.none else CHUNK_BYTES)
+    count = 4 if size <= CHUNK_BYTES else 2 if size == 2 * CHUNK_BYTES else 1
+
+    def codegen(context, builder, signature, arguments):
+        return ir.IntType(64)(count)
+
+    return types.int64(width), codegen
+
+
+@intrinsic
 def dot(typingctx, left, right):
     """Return the sum over all lanes of left * right, always added in the same order."""
 
