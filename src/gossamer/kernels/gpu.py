@@ -46,7 +46,6 @@ def multiply(
     num_rows,
     batch,
     x_stride,
-    result_stride,
     ENTRIES: tl.constexpr,
     SAMPLES: tl.constexpr,
 ):
@@ -66,7 +65,7 @@ def multiply(
     outcome = tl.sum(total, 0)
     if bias is not None:
         outcome += _wide(tl.load(bias + row))
-    tl.store(result + row.to(tl.int64) * result_stride + samples, outcome, mask=samples < batch)
+    tl.store(result + row.to(tl.int64) * batch + samples, outcome, mask=samples < batch)
 
 
 @triton.jit

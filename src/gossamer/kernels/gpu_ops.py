@@ -7,7 +7,6 @@ row_indices, permutation. Triton is imported with the first product; without it,
 
 import importlib.util
 from collections.abc import Iterator
-from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -101,11 +100,11 @@ def grad_values(grad_OB: Tensor, x_FB: Tensor, *index: Tensor) -> Tensor:
     tiles = tile_sizes(num_rows, num_active, batch, x_FB.itemsize)
     total, wide = None, _wide(x_FB.dtype)
     for start, stop, count in _stretches(batch, tiles.samples):
-        grad, x = _batch_fast(grad_OB[:, start:stop]), _batch_fast(x_FB[:, start:stop])
+        grad, x = batch_fast(grad_OB[:, start:stop]), batch_fast(x_FB[:, start:stop])
         partial = x.new_empty(count, num_active, dtype=wide)
-        operands = (pointers, indices, grad, x, partial)
         sizes = (num_rows, stop - start, num_active, grad.stride(0), x.stride(0))
-        _launch("sample", num_rows * count, tiles, *operands, *sizes)
+        operands = (pointers, indices, grad, x, partial, *sizes)
+        launch("sample", num_rows * count, operands, _constants(tiles), num_warps=tiles.num_warps)
         total = _add(total, partial)
     return x_FB.new_zeros(num_active) if total is None else total.to(x_FB.dtype)
 
@@ -129,11 +128,11 @@ def backward(grad_OB: Tensor, x_FB: Tensor, values: Tensor, *index: Tensor) -> t
     total, wide, values = None, _wide(x_FB.dtype), values.contiguous()
     x_FB, grad_x = x_FB.contiguous(), x_FB.new_empty(x_FB.shape)
     for start, stop, count in _stretches(batch, tiles.samples):
-        grad, part = _batch_fast(grad_OB[:, start:stop]), slice(start, stop)
+        grad, part = batch_fast(grad_OB[:, start:stop]), slice(start, stop)
         partial = grad.new_empty(count, num_active, dtype=wide)
-        operands = (*index[2:], values, grad, x_FB[:, part], grad_x[:, part], partial)
         sizes = (num_columns, stop - start, num_active, grad.stride(0), batch)
-        _launch("backward", num_columns * count, tiles, *operands, *sizes)
+        operands = (*index[2:], values, grad, x_FB[:, part], grad_x[:, part], partial, *sizes)
+        launch("backward", num_columns * count, operands, _constants(tiles), num_warps=tiles.num_warps)
         total = _add(total, partial)
     return grad_x, torch.zeros_like(values) if total is None else total.to(values.dtype)
 
@@ -141,13 +140,14 @@ def backward(grad_OB: Tensor, x_FB: Tensor, values: Tensor, *index: Tensor) -> t
 def _multiply(
     pointers: Tensor, indices: Tensor, permutation: Tensor | None, values: Tensor, bias: Tensor | None, x: Tensor
 ) -> Tensor:
-    num_rows, batch, x = pointers.numel() - 1, x.shape[1], _batch_fast(x)
+    num_rows, batch, x = pointers.numel() - 1, x.shape[1], batch_fast(x)
     result = x.new_empty(num_rows, batch)
     tiles = tile_sizes(num_rows, values.numel(), batch, x.itemsize)
     bias = None if bias is None else bias.contiguous()
     operands = (pointers, indices, permutation, values.contiguous(), bias, x, result)
+    arguments = (*operands, num_rows, batch, x.stride(0))
     programs = num_rows * -(-batch // tiles.samples)
-    _launch("multiply", programs, tiles, *operands, num_rows, batch, x.stride(0), batch)
+    launch("multiply", programs, arguments, _constants(tiles), num_warps=tiles.num_warps)
     return result
 
 
@@ -168,29 +168,41 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _batch_fast(x: Tensor) -> Tensor:
-    return x if x.stride(1) == 1 else x.contiguous()
-
-
 def _power_of_two(number: int) -> int:
     return 1 << max(0, number - 1).bit_length()
 
 
-def _kernels() -> ModuleType:
-    from gossamer.kernels import gpu
-
-    return gpu
+def _constants(tiles: Tiles) -> dict[str, int | str]:
+    return {"ENTRIES": tiles.entries, "SAMPLES": tiles.samples}
 
 
-def _launch(name: str, programs: int, tiles: Tiles, *arguments: Tensor | int | None) -> None:
+def batch_fast(x: Tensor) -> Tensor:
+    """Return a matrix whose samples lie side by side: itself where they do, else a copy."""
+    return x if x.stride(1) == 1 else x.contiguous()
+
+
+def launch(
+    name: str,
+    programs: int,
+    arguments: tuple[Tensor | int | None, ...],
+    constants: dict[str, int | str],
+    *,
+    num_warps: int = 4,
+) -> None:
+    """Run a kernel of `gpu`.
+
+    Args:
+        name: which one.
+        programs: how many programs of it, >= 0; none is no launch.
+        arguments: its arguments in order, the first a tensor on the device to run on.
+        constants: those that it is compiled for.
+        num_warps: warps of a program.
+    """
     if not programs:
         return
-    # Triton launches on the current device, which need not be that of the tensors.
+    from gossamer.kernels import gpu
+
+    # Triton launches on the current device, which need not be that of the tensors. Fused sums of products are its
+    # default of today only.
     with torch.cuda.device_of(arguments[0]):
-        getattr(_kernels(), name)[(programs,)](
-            *arguments,
-            ENTRIES=tiles.entries,
-            SAMPLES=tiles.samples,
-            num_warps=tiles.num_warps,
-            enable_fp_fusion=True,
-        )
+        getattr(gpu, name)[(programs,)](*arguments, **constants, num_warps=num_warps, enable_fp_fusion=True)
