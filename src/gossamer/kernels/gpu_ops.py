@@ -40,7 +40,7 @@ def tile_sizes(num_rows: int, num_active: int, batch: int, itemsize: int) -> Til
 
     Samples: the batch, at most 128 (64 in float64), which a warp loads at once; halved down to 32 while there would be
     too few programs. Entries: the length of an average row, from 16 up to what 32 sums a thread allow in four warps, at
-    most 128. Warps: one for each 1024 sums, at most four, so that small batches get a program of one warp a row.
+    most 128. Warps: one for each 4 KiB of sums, at most four, so that small batches get a program of one warp a row.
 
     Args:
         num_rows: rows of the weight, or columns for the transposed products.
@@ -60,7 +60,7 @@ def tile_sizes(num_rows: int, num_active: int, batch: int, itemsize: int) -> Til
         samples //= 2
     most = min(128, 32 * widest // samples)
     entries = max(16, min(most, _power_of_two(-(-num_active // max(1, num_rows)))))
-    return Tiles(entries, samples, max(1, min(4, entries * samples // 1024)))
+    return Tiles(entries, samples, max(1, min(4, entries * samples * max(4, itemsize) // 4096)))
 
 
 def sparse_linear(x_FB: Tensor, values: Tensor, bias: Tensor | None, *index: Tensor) -> Tensor:
