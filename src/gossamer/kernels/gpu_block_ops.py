@@ -66,7 +66,12 @@ def block_grad_values(grad_OB: Tensor, x_FB: Tensor, *index: Tensor) -> Tensor:
     row_indices = torch.repeat_interleave(index[0].diff().long(), output_size=num_blocks)
     grad, x = batch_fast(grad_OB), batch_fast(x_FB)
     operands = (row_indices, index[1], grad, x, result, x.shape[1], grad.stride(0), x.stride(0))
-    constants = {"ROWS": rows, "COLUMNS": columns, "SAMPLES": _depth(x), "PRECISION": _precision()}
+    constants: dict[str, int | str] = {
+        "ROWS": rows,
+        "COLUMNS": columns,
+        "SAMPLES": _depth(x),
+        "PRECISION": _precision(),
+    }
     launch("sample_blocks", num_blocks, operands, constants)
     return result
 
@@ -96,7 +101,7 @@ def _multiply(blocks: Tensor, bias: Tensor | None, x: Tensor, index: tuple[Tenso
     result = x.new_empty(num_rows * rows, batch)
     samples = max(16, tile_sizes(num_rows, 0, batch, x.itemsize).samples)
     operands = (pointers, indices, permutation, blocks.contiguous(), bias, x, result)
-    constants = {"ROWS": rows, "COLUMNS": columns, "SAMPLES": samples, "PRECISION": _precision()}
+    constants: dict[str, int | str] = {"ROWS": rows, "COLUMNS": columns, "SAMPLES": samples, "PRECISION": _precision()}
     programs = num_rows * -(-batch // samples)
     launch("multiply_blocks", programs, (*operands, num_rows, batch, x.stride(0), *steps), constants)
     return result

@@ -6,7 +6,7 @@ row_indices, permutation. Triton is imported with the first product; without it,
 """
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -131,7 +131,7 @@ def backward(grad_OB: Tensor, x_FB: Tensor, values: Tensor, *index: Tensor) -> t
         grad, part = batch_fast(grad_OB[:, start:stop]), slice(start, stop)
         partial = grad.new_empty(count, num_active, dtype=wide)
         sizes = (num_columns, stop - start, num_active, grad.stride(0), batch)
-        operands = (*index[2:], values, grad, x_FB[:, part], grad_x[:, part], partial, *sizes)
+        operands: Sequence[Tensor | int] = (*index[2:], values, grad, x_FB[:, part], grad_x[:, part], partial, *sizes)
         launch("backward", num_columns * count, operands, _constants(tiles), num_warps=tiles.num_warps)
         total = _add(total, partial)
     return grad_x, torch.zeros_like(values) if total is None else total.to(values.dtype)
@@ -184,8 +184,8 @@ def batch_fast(x: Tensor) -> Tensor:
 def launch(
     name: str,
     programs: int,
-    arguments: tuple[Tensor | int | None, ...],
-    constants: dict[str, int | str],
+    arguments: Sequence[Tensor | int | None],
+    constants: Mapping[str, int | str],
     *,
     num_warps: int = 4,
 ) -> None:

@@ -32,19 +32,20 @@ def call() -> Iterator[Call]:
     command = [sys.executable, str(Path(__file__).with_name("server.py"))]
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
+        questions, answers = server.stdin, server.stdout
+        assert questions is not None
+        assert answers is not None
 
         def interpreted(function: Callable[..., Any], *arguments: Any) -> tuple[Tensor, ...]:
-            pickle.dump((function, arguments), server.stdin)
-            server.stdin.flush()
-            answer = pickle.load(server.stdout)
+            pickle.dump((function, arguments), questions)
+            questions.flush()
+            answer = pickle.load(answers)
             if isinstance(answer, Exception):
                 raise answer
             return answer if isinstance(answer, tuple) else (answer,)
 
         yield interpreted
-        server.stdin.close()
+        questions.close()
 
 
 def _on_gpu(function: Callable[..., Any], *arguments: Any) -> tuple[Tensor, ...]:

@@ -37,7 +37,8 @@ class Blocks:
 
 
 def _cut(dense: Tensor, block: torch.Size) -> Tensor:
-    return dense.unflatten(0, (-1, block[0])).unflatten(2, (-1, block[1])).transpose(1, 2)
+    rows, columns = dense.shape[0] // block[0], dense.shape[1] // block[1]
+    return dense.view(rows, block[0], columns, block[1]).transpose(1, 2)
 
 
 def _make(
