@@ -16,7 +16,7 @@ from torch import Tensor
 Call = Callable[..., tuple[Tensor, ...]]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _triton() -> None:
     """On Linux Triton belongs to the development environment: there its absence is a failure."""
     if sys.platform != "linux" and importlib.util.find_spec("triton") is None:
@@ -24,7 +24,7 @@ def _triton() -> None:
 
 
 @pytest.fixture(scope="session")
-def call() -> Iterator[Call]:
+def call(_triton: None) -> Iterator[Call]:
     """Call a function of `gpu_ops` or `gpu_block_ops`; its results as a tuple, on the CPU."""
     if torch.cuda.is_available():
         yield _on_gpu

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from triton import language as tl
-from triton.runtime import interpreter
 
 
 def teach_bfloat16() -> None:
     """Round bfloat16 to nearest and multiply its numbers: the interpreter cuts off and multiplies bit patterns."""
+    from triton import language as tl
+    from triton.runtime import interpreter
+
     builder = interpreter.interpreter_builder
     cast, dot = builder.cast_impl, builder.create_dot
 
