@@ -1,9 +1,10 @@
 """Products with a weight made of dense blocks, on the GPU's matrix units: the launch of the block kernels of `gpu`.
 
 Shapes: F = features in, O = features out, B = batch, K = active blocks of R x C. Batch is the last axis.
-The five index tensors are those of `ops`, of the topology of the blocks: `topology.from_mask` of a mask of one entry
-for each block, and its transpose. As in torch's dense products, float32 is multiplied exactly, or in TF32 where
-`torch.set_float32_matmul_precision` allows it; sums are float32, or float64 for float64.
+`index` has the five tensors of `ops`, int32 or int64, for the topology of the blocks: `topology.from_mask` of a mask
+with one entry for each block, row_pointers [O / R + 1] and column_indices [K], and its transpose. As in torch's dense
+products, float32 is multiplied exactly, or in TF32 where `torch.set_float32_matmul_precision` allows it; sums are
+float32, or float64 for float64.
 """
 
 import torch
@@ -22,8 +23,7 @@ def block_linear(x_FB: Tensor, blocks_KRC: Tensor, bias: Tensor | None, *index: 
         blocks_KRC: the active blocks in the order of the rows of blocks, shape [K, R, C], dtype of x; R and C are 16,
             32 or 64.
         bias: shape [O], dtype of x, or None.
-        index: row_pointers [O / R + 1], column_indices [K], column_pointers [F / C + 1], row_indices [K],
-            permutation [K]; int32 or int64.
+        *index (tensors): the topology of the blocks, as above.
 
     Returns:
         Shape [O, B], dtype of x.
@@ -47,7 +47,7 @@ def block_grad_values(grad_OB: Tensor, x_FB: Tensor, *index: Tensor) -> Tensor:
     Args:
         grad_OB: gradient of the result, shape [O, B].
         x_FB: input of the forward pass, shape [F, B], dtype of grad.
-        index: as of `block_linear`; the sizes of a block follow from it.
+        *index (tensors): the topology of the blocks, as above; the sizes of a block follow from it.
 
     Returns:
         Shape [K, R, C], dtype of x.

@@ -1,8 +1,9 @@
 """The sparse products on the GPU: which tiles the kernels of `gpu` work on, and their launch.
 
 Shapes: F = features in, O = features out, B = batch, K = active weights. Batch is the last axis: [features, batch].
-The functions take what the operators of `ops` take: tensors, then row_pointers, column_indices, column_pointers,
-row_indices, permutation. Triton is imported with the first product; without it, `ops` keeps to plain PyTorch.
+The functions take what the operators of `ops` take: tensors, then as `index` row_pointers, column_indices,
+column_pointers, row_indices and permutation, int32 or int64. Triton is imported with the first product; where it is
+not installed, `ops` keeps to plain PyTorch.
 """
 
 import importlib.util
@@ -70,7 +71,7 @@ def sparse_linear(x_FB: Tensor, values: Tensor, bias: Tensor | None, *index: Ten
         x_FB: shape [F, B], float16, bfloat16, float32 or float64.
         values: shape [K], dtype of x.
         bias: shape [O], dtype of x, or None.
-        index: row_pointers, column_indices, column_pointers, row_indices, permutation; int32 or int64.
+        *index (tensors): the topology, as above.
 
     Returns:
         Shape [O, B], dtype of x; summed in float32, or float64 for float64.
@@ -91,7 +92,7 @@ def grad_values(grad_OB: Tensor, x_FB: Tensor, *index: Tensor) -> Tensor:
     Args:
         grad_OB: gradient of the result, shape [O, B].
         x_FB: input of the forward pass, shape [F, B], dtype of grad.
-        index: as of `sparse_linear`.
+        *index (tensors): the topology, as above.
 
     Cost: a launch for each 8 tiles of the batch; 8 K numbers of temporary memory.
     """
@@ -116,7 +117,7 @@ def backward(grad_OB: Tensor, x_FB: Tensor, values: Tensor, *index: Tensor) -> t
         grad_OB: gradient of the result, shape [O, B].
         x_FB: input of the forward pass, shape [F, B], dtype of grad.
         values: shape [K], dtype of grad.
-        index: as of `sparse_linear`.
+        *index (tensors): the topology, as above.
 
     Returns:
         Shapes [F, B] and [K].
