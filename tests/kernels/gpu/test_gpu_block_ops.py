@@ -91,7 +91,7 @@ def test_blocks_of_every_dtype_equal_the_dense_product(call: Call, dtype: torch.
     _check(call, _make(MASKS["ragged"], (32, 16), 5, dtype))
 
 
-@pytest.mark.parametrize("batch", [0, 1, 16, 33, 130])
+@pytest.mark.parametrize("batch", [0, 1, 33, 130])
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
 def test_every_batch_and_topology_equals_the_dense_product(call: Call, mask: Tensor, batch: int) -> None:
     _check(call, _make(mask, (16, 32), batch, torch.float32))

@@ -35,13 +35,13 @@ def _check(call: Call, problem: Problem, op: str) -> None:
         assert bool(((found.double() - exact).abs() <= RELATIVE.get(dtype, 1e-5) * scale + rounding).all())
 
 
-@pytest.mark.parametrize("batch", [0, 1, 2, 17, 33, 130])
+@pytest.mark.parametrize("batch", [0, 1, 17, 130])
 @pytest.mark.parametrize("op", OPS)
 def test_every_batch_equals_the_dense_product(call: Call, op: str, batch: int) -> None:
     _check(call, make(ragged(11, 7), batch, torch.float32), op)
 
 
-@pytest.mark.parametrize("batch", [0, 1, 40])
+@pytest.mark.parametrize("batch", [1, 40])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("op", OPS)
 def test_every_dtype_equals_the_dense_product(call: Call, op: str, dtype: torch.dtype, batch: int) -> None:
