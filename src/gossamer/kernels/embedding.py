@@ -100,9 +100,7 @@ def look_up(pointers: Tensor, columns: Tensor, values: Tensor, indices: Tensor, 
     threads.run(task, [*(part.data_ptr() for part in tensors), *sizes], num_blocks=-(-indices.numel() // _LOOKUPS))
 
 
-def add_up(
-    pointers: Tensor, columns: Tensor, indices: Tensor, grad_ND: Tensor, skip: int, grad_values: Tensor
-) -> None:
+def add_up(pointers: Tensor, columns: Tensor, indices: Tensor, grad_ND: Tensor, skip: int, grad_values: Tensor) -> None:
     """Write to grad_values the sum of what arrived at each active entry; row `skip` gets none.
 
     Each block reads all indices, so there is one for each thread.

@@ -15,7 +15,9 @@ _PLAIN = (Tensor, nn.Parameter)
 _FULL = (torch.float32, torch.float64)
 
 
-def look_up(indices_N: Tensor, values: Tensor, index: tuple[Tensor, Tensor], *, width: int, padding: int = -1) -> Tensor:
+def look_up(
+    indices_N: Tensor, values: Tensor, index: tuple[Tensor, Tensor], *, width: int, padding: int = -1
+) -> Tensor:
     """Return rows of a sparse table as dense vectors.
 
     Args:
@@ -172,7 +174,9 @@ def _grad_fake(grad: Tensor, indices: Tensor, pointers: Tensor, columns: Tensor,
 
 
 _TABLE = "Tensor row_pointers, Tensor column_indices"
-torch.library.define("gossamer::sparse_embedding", f"(Tensor i, Tensor values, {_TABLE}, SymInt w, int padding) -> Tensor")
+torch.library.define(
+    "gossamer::sparse_embedding", f"(Tensor i, Tensor values, {_TABLE}, SymInt w, int padding) -> Tensor"
+)
 torch.library.impl("gossamer::sparse_embedding", "CPU", _forward_cpu)
 torch.library.impl("gossamer::sparse_embedding", "CUDA", plain)
 torch.library.register_fake("gossamer::sparse_embedding", _forward_fake)

@@ -365,7 +365,9 @@ def _sample_task(real, integer, width):
 # What the autograd function calls: contiguous tensors on the CPU, addresses of them where a step has a part of one.
 
 
-def forward_step(kind: int, like: Tensor, integer: torch.dtype, addresses: tuple[int, ...], sizes: tuple[int, ...]) -> None:
+def forward_step(
+    kind: int, like: Tensor, integer: torch.dtype, addresses: tuple[int, ...], sizes: tuple[int, ...]
+) -> None:
     """Advance all units by one step.
 
     Args:

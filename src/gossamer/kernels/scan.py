@@ -6,6 +6,7 @@ The gradient of the weight is one product over all steps, and the one through ti
 step by step in autograd each would be a walk of the weight for every step.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -52,7 +53,7 @@ def scan(
     bias: Tensor | None,
     states: tuple[Tensor, Tensor | None],
     index: ops.Index,
-    watched_SO: Tensor | None = None,
+    watch: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Run a recurrent layer through all its steps; see `gates.scan`, which has the same results.
 
@@ -63,25 +64,32 @@ def scan(
         bias: of the recurrent product, shape [O], or None.
         states: first hidden state and, for "lstm", cell state, shapes [B, H], B >= 1.
         index: topology of the recurrent weight.
-        watched_SO: the recurrent product of all steps, made by a layer that something looks at; it takes the gradient
-            of values and bias in their stead.
+        watch: the layer that the recurrent weight belongs to, if something looks at its calls: it is called once with
+            what the weight was multiplied with in all steps, [S, H], and its result [S, O] takes the gradient.
 
     Returns:
         Hidden states of all steps, shape [S, H], strides (1, S); last hidden and cell state, shapes [B, H].
 
-    Cost: the products of each step; kept for the backward pass: 6 H numbers a step and sample for "lstm", 5 H for
-    "gru", 1 H for the others, and the projection.
+    Raises:
+        ValueError: dtypes differ, or a shape does not fit the topology.
+
+    Cost: the products of each step; kept for the backward pass: 7 H numbers a step and sample for "lstm", 6 H for
+    "gru", 2 H for the others, and the projection. `watch` costs one more product.
     """
     hidden, cell = states
+    ops.check(hidden.t(), values, bias, index)
+    ready = _compute(setting, projected_SO, values, bias, hidden, cell, index)
+    watched_SO = None if watch is None else watch(_before(setting, ready, hidden))
     outputs: tuple[Tensor, ...] = _Scan.apply(  # type: ignore[no-untyped-call]
-        setting, projected_SO, values, bias, hidden, cell, watched_SO, *index
+        setting, ready, projected_SO, values, bias, hidden, cell, watched_SO, *index
     )
     return outputs[0], outputs[1], outputs[2] if cell is not None else None
 
 
-class _Room(NamedTuple):
-    """What a forward pass writes and the backward pass reads."""
+class _Ready(NamedTuple):
+    """What a forward pass wrote and the backward pass reads."""
 
+    y_SH: Tensor
     h_THB: Tensor
     c_THB: Tensor
     kept_TOB: Tensor
@@ -92,6 +100,7 @@ class _Scan(torch.autograd.Function):
     def forward(
         ctx: Any,
         setting: Setting,
+        ready: _Ready,
         projected_SO: Tensor,
         values: Tensor,
         bias: Tensor | None,
@@ -100,54 +109,72 @@ class _Scan(torch.autograd.Function):
         watched_SO: Tensor | None,
         *index: Tensor,
     ) -> tuple[Tensor, ...]:
-        projected_OS = projected_SO.t().contiguous()
-        room = _make_room(setting, projected_OS, hidden_BH, cell_BH)
-        bias_O = values.new_zeros(projected_OS.shape[0]) if bias is None else bias.contiguous()
-        total = projected_OS.shape[1]
-        y_SH = torch.empty_strided((total, hidden_BH.shape[1]), (1, total), dtype=values.dtype)
-        _forward(setting, projected_OS, values.contiguous(), bias_O, index, room, y_SH)
         ctx.setting, ctx.watched = setting, watched_SO is not None
-        ctx.save_for_backward(projected_SO, values, bias, hidden_BH, cell_BH, y_SH, *room, *index)
+        ctx.save_for_backward(projected_SO, values, bias, hidden_BH, cell_BH, *ready, *index)
         ctx.set_materialize_grads(False)
-        last = -1  # in the order of the scan
-        results = (y_SH, room.h_THB[last].t().clone())
-        return results if cell_BH is None else (*results, room.c_THB[last].t().clone())
+        results = (ready.y_SH, ready.h_THB[-1].t().clone())
+        return results if cell_BH is None else (*results, ready.c_THB[-1].t().clone())
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        projected_SO, values, bias, hidden_BH, cell_BH, y_SH, *rest = ctx.saved_tensors
-        room, index = _Room(*rest[:3]), tuple(rest[3:])
+        projected_SO, values, bias, hidden_BH, cell_BH, *rest = ctx.saved_tensors
+        ready, index = _Ready(*rest[:4]), tuple(rest[4:])
         if all(grad is None for grad in grads):
-            return (None,) * 12
+            return (None,) * 13
+        # Between forward and backward the values may have been exchanged for others, which no version counter shows.
+        ops.check(hidden_BH.t(), values, None, index)
         if torch.is_grad_enabled():
             return _again(ctx, (projected_SO, values, bias, hidden_BH, cell_BH), grads, index)
-        if values.shape != index[1].shape:
-            ops.check(hidden_BH.t(), values, None, index)  # values exchanged since the forward pass: raises
-        return _backward(ctx, values, hidden_BH, cell_BH, y_SH, room, index, grads)
+        return _backward(ctx, values, hidden_BH, ready, index, grads)
 
 
-def _make_room(setting: Setting, projected_OS: Tensor, hidden_BH: Tensor, cell_BH: Tensor | None) -> _Room:
+@torch.no_grad()
+def _compute(
+    setting: Setting,
+    projected_SO: Tensor,
+    values: Tensor,
+    bias: Tensor | None,
+    hidden_BH: Tensor,
+    cell_BH: Tensor | None,
+    index: ops.Index,
+) -> _Ready:
+    projected_OS = projected_SO.t().contiguous()
     batch, units = hidden_BH.shape
-    steps = projected_OS.shape[1] // batch
-    h_THB = projected_OS.new_empty(steps + 1, units, batch)
-    h_THB[0] = hidden_BH.t()
-    kept = recurrent.KEPT[_NUMBER[setting.kind]]
-    kept_TOB = projected_OS.new_empty(steps, kept * units, batch)
-    c_THB = projected_OS.new_empty((steps + 1) if cell_BH is not None else 0, units, batch)
-    if cell_BH is not None:
-        c_THB[0] = cell_BH.t()
-    return _Room(h_THB, c_THB, kept_TOB)
+    total = projected_OS.shape[1]
+    h_THB = _states(hidden_BH, total // batch)
+    c_THB = values.new_empty(0, units, batch) if cell_BH is None else _states(cell_BH, total // batch)
+    kept_TOB = values.new_empty(total // batch, recurrent.KEPT[_NUMBER[setting.kind]] * units, batch)
+    y_SH = torch.empty_strided((total, units), (1, total), dtype=values.dtype)
+    ready = _Ready(y_SH, h_THB, c_THB, kept_TOB)
+    bias_O = values.new_zeros(projected_OS.shape[0]) if bias is None else bias.contiguous()
+    _forward(setting, projected_OS, values.contiguous(), bias_O, index, ready)
+    return ready
+
+
+def _states(first_BH: Tensor, steps: int) -> Tensor:
+    states_THB = first_BH.new_empty(steps + 1, *first_BH.shape[::-1])
+    states_THB[0] = first_BH.t()
+    return states_THB
+
+
+@torch.no_grad()
+def _before(setting: Setting, ready: _Ready, hidden_BH: Tensor) -> Tensor:
+    """The hidden state that each step began with, shape [S, H], strides (1, S)."""
+    y_HS, first_HB = ready.y_SH.t(), hidden_BH.t()
+    batch = first_HB.shape[1]
+    parts = [y_HS[:, batch:], first_HB] if setting.reverse else [first_HB, y_HS[:, :-batch]]
+    return torch.cat(parts, 1).t()
 
 
 def _forward(
-    setting: Setting, projected_OS: Tensor, values: Tensor, bias: Tensor, index: Any, room: _Room, y_SH: Tensor
+    setting: Setting, projected_OS: Tensor, values: Tensor, bias: Tensor, index: ops.Index, ready: _Ready
 ) -> None:
-    steps, (units, batch) = room.h_THB.shape[0] - 1, room.h_THB.shape[1:]
+    steps, (units, batch) = ready.h_THB.shape[0] - 1, ready.h_THB.shape[1:]
     fixed = tuple(part.data_ptr() for part in (index[0], index[1], values, bias, projected_OS))
-    h, c, kept = (_places(part) for part in room)
+    h, c, kept = (_places(part) for part in ready[1:])
     for step in range(steps):
         time = steps - 1 - step if setting.reverse else step
-        addresses = (*fixed, h(step), h(step + 1), y_SH.data_ptr(), kept(step), c(step), c(step + 1))
+        addresses = (*fixed, h(step), h(step + 1), ready.y_SH.data_ptr(), kept(step), c(step), c(step + 1))
         sizes = (units, values.numel(), batch, steps * batch, time * batch)
         recurrent.forward_step(_NUMBER[setting.kind], values, index[0].dtype, addresses, sizes)
 
@@ -162,13 +189,11 @@ def _backward(
     ctx: Any,
     values: Tensor,
     hidden_BH: Tensor,
-    cell_BH: Tensor | None,
-    y_SH: Tensor,
-    room: _Room,
-    index: Any,
+    ready: _Ready,
+    index: tuple[Tensor, ...],
     grads: tuple[Tensor | None, ...],
 ) -> tuple[Tensor | None, ...]:
-    total, units = y_SH.shape
+    total, units = ready.y_SH.shape
     batch = hidden_BH.shape[0]
     rows = index[0].numel() - 1
     grad_HS = values.new_zeros(units, total) if grads[0] is None else grads[0].t().contiguous()
@@ -178,23 +203,23 @@ def _backward(
     g_OS = values.new_empty(rows, total)
     inner_OS = torch.empty_like(g_OS) if ctx.setting.kind == "gru" else g_OS
     by_columns = values.detach()[index[4]]
-    _steps_back(ctx.setting, by_columns, index, room, grad_HS, carries, turns, (g_OS, inner_OS))
-    steps = room.h_THB.shape[0] - 1
+    _steps_back(ctx.setting, by_columns, index, ready, grad_HS, carries, turns, (g_OS, inner_OS))
+    steps = ready.h_THB.shape[0] - 1
     first_OB = turns[(steps - 1) % 2]
     needs = ctx.needs_input_grad
     grad_values = grad_bias = grad_hidden = grad_watched = None
-    if needs[2] and not ctx.watched:
-        grad_values = _grad_values(index, inner_OS, y_SH.t(), first_OB, room.h_THB[0], ctx.setting.reverse)
     if needs[3] and not ctx.watched:
+        grad_values = _grad_values(index, inner_OS, ready.y_SH.t(), first_OB, ready.h_THB[0], ctx.setting.reverse)
+    if needs[4] and not ctx.watched:
         grad_bias = inner_OS.sum(1)
-    if needs[4]:
+    if needs[5]:
         through = torch.empty_like(carries[0])
         cpu.multiply(index[2], index[3], by_columns, values.new_zeros(units), first_OB, through)
         grad_hidden = (carries[0] + through).t()
-    if needs[6]:
+    if needs[7]:
         grad_watched = inner_OS.t()
-    grad_cell = carries[1].t() if cell_BH is not None and needs[5] else None
-    return None, g_OS.t(), grad_values, grad_bias, grad_hidden, grad_cell, grad_watched, *(None,) * 5
+    grad_cell = carries[1].t() if needs[6] else None
+    return None, None, g_OS.t(), grad_values, grad_bias, grad_hidden, grad_cell, grad_watched, *(None,) * 5
 
 
 def _carry(grad: Tensor | None, hidden_BH: Tensor) -> Tensor:
@@ -205,16 +230,16 @@ def _carry(grad: Tensor | None, hidden_BH: Tensor) -> Tensor:
 def _steps_back(
     setting: Setting,
     by_columns: Tensor,
-    index: Any,
-    room: _Room,
+    index: tuple[Tensor, ...],
+    ready: _Ready,
     grad_HS: Tensor,
     carries: list[Tensor],
     turns: Tensor,
     results: tuple[Tensor, Tensor],
 ) -> None:
-    steps, (units, batch) = room.h_THB.shape[0] - 1, room.h_THB.shape[1:]
+    steps, (units, batch) = ready.h_THB.shape[0] - 1, ready.h_THB.shape[1:]
     fixed = tuple(part.data_ptr() for part in (index[2], index[3], by_columns))
-    (h, c, kept), turn = (_places(part) for part in room), _places(turns)
+    (h, c, kept), turn = (_places(part) for part in ready[1:]), _places(turns)
     needed = {"lstm": lambda step: c(step + 1), "gru": h}.get(setting.kind, lambda step: h(step + 1))
     for done, step in enumerate(reversed(range(steps))):
         time = steps - 1 - step if setting.reverse else step
@@ -227,7 +252,9 @@ def _steps_back(
         recurrent.backward_step(_NUMBER[setting.kind], by_columns, index[0].dtype, addresses, sizes)
 
 
-def _grad_values(index: Any, g_OS: Tensor, y_HS: Tensor, first_OB: Tensor, h_HB: Tensor, reverse: bool) -> Tensor:
+def _grad_values(
+    index: tuple[Tensor, ...], g_OS: Tensor, y_HS: Tensor, first_OB: Tensor, h_HB: Tensor, reverse: bool
+) -> Tensor:
     batch = h_HB.shape[1]
     grad_values = g_OS.new_empty(index[1].numel())
     cpu.sample(index[0], index[1], first_OB, h_HB, grad_values)
@@ -236,17 +263,21 @@ def _grad_values(index: Any, g_OS: Tensor, y_HS: Tensor, first_OB: Tensor, h_HB:
     return grad_values
 
 
-def _again(ctx: Any, inputs: tuple[Tensor | None, ...], grads: Any, index: Any) -> tuple[Tensor | None, ...]:
+def _again(
+    ctx: Any, inputs: tuple[Tensor | None, ...], grads: Any, index: tuple[Tensor, ...]
+) -> tuple[Tensor | None, ...]:
     """The gradients as a graph, which can be differentiated again: step by step through plain PyTorch."""
     if ctx.watched:
         raise RuntimeError(
             "second derivatives of a recurrent layer whose recurrent weight has hooks are not kept; remove the hooks, "
             "detach the sparsifier, or take first derivatives only"
         )
-    projected, values, bias, hidden, cell = inputs
-    assert projected is not None and values is not None and hidden is not None  # noqa: S101, PT018
     setting = ctx.setting
     with torch.enable_grad():
+        # Aliases: of a state that itself depends on the weight, the way there is not ours.
+        inputs = tuple(None if part is None else part.view_as(part) for part in inputs)
+        projected, values, bias, hidden, cell = inputs
+        assert projected is not None and values is not None and hidden is not None  # noqa: S101, PT018
         outputs = gates.scan(
             setting.kind,
             projected,
@@ -256,7 +287,7 @@ def _again(ctx: Any, inputs: tuple[Tensor | None, ...], grads: Any, index: Any) 
             reverse=setting.reverse,
         )
         pairs = [(out, grad) for out, grad in zip(outputs, grads, strict=False) if out is not None and grad is not None]
-        places = [place for place, part in enumerate(inputs) if part is not None and ctx.needs_input_grad[place + 1]]
+        places = [place for place, part in enumerate(inputs) if part is not None and ctx.needs_input_grad[place + 2]]
         found = torch.autograd.grad(
             [out for out, _ in pairs],
             [inputs[place] for place in places],  # type: ignore[misc]
@@ -265,4 +296,4 @@ def _again(ctx: Any, inputs: tuple[Tensor | None, ...], grads: Any, index: Any) 
             allow_unused=True,
         )
     by_place = dict(zip(places, found, strict=True))
-    return None, *(by_place.get(place) for place in range(5)), *(None,) * 6
+    return None, None, *(by_place.get(place) for place in range(5)), *(None,) * 6

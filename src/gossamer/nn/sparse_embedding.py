@@ -268,8 +268,6 @@ def _alike(shape: tuple[int, int], num_active: int, *, generator: torch.Generato
     for which, count in ((~fuller, each), (fuller, each + 1)):
         chosen = which.nonzero()
         if chosen.numel():
-            parts.append(
-                chosen * columns + sampling.distinct_in_rows(len(chosen), columns, count, generator=generator)
-            )
+            parts.append(chosen * columns + sampling.distinct_in_rows(len(chosen), columns, count, generator=generator))
     linear = torch.cat([part.flatten() for part in parts]) if parts else torch.empty(0, dtype=torch.int64)
     return topology.from_linear(linear.sort().values, shape)
