@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from gossamer.kernels.simd import _declare, _llvm_name
+from gossamer.kernels.simd import _declare, _element_pointer, _llvm_name
 
 _options = {"nogil": True, "cache": True, "error_model": "numpy"}
 
@@ -19,6 +19,7 @@ _TERMS = {32: 8, 64: 14}
 _LN2 = {32: (0.693359375, -2.12194440054690583e-4), 64: (0.693145751953125, 1.42860682030941723e-6)}
 # Beyond this both activations are what they are at infinity, and nothing overflows.
 _LARGEST = {32: 40.0, 64: 80.0}
+_MANTISSA, _BIAS = {32: 23, 64: 52}, {32: 127, 64: 1023}
 
 
 def _binary(name):
@@ -51,15 +52,31 @@ def where_positive(typingctx, condition, tile):
 
 
 @intrinsic
+def prefetch(typingctx, array, row, column):
+    """Ask for array[row, column], which may lie outside, to be in the cache when it is needed."""
+
+    def codegen(context, builder, signature, arguments):
+        place = builder.bitcast(_element_pointer(context, builder, array, *arguments), ir.IntType(8).as_pointer())
+        small = ir.IntType(32)
+        function = _declare(builder, "llvm.prefetch.p0", ir.VoidType(), [place.type, small, small, small])
+        builder.call(function, [place, small(0), small(3), small(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp), codegen
+
+
+@intrinsic
 def expm1(typingctx, tile):
     """Return exp(x) - 1, where x is first moved into a range without overflow."""
 
     def codegen(context, builder, signature, arguments):
         bits, vector = tile.dtype.bitwidth, arguments[0].type
         x = _clamped(builder, arguments[0], _LARGEST[bits])
-        rint = _declare(builder, f"llvm.rint.{_llvm_name(vector)}", vector, [vector])
-        exponent = builder.call(rint, [builder.fmul(x, _constant(vector, 1 / math.log(2)))])
         fma = _declare(builder, f"llvm.fma.{_llvm_name(vector)}", vector, [vector] * 3)
+        # Beside so large a number only whole ones fit: the sum is rounded, and ends in the bits of the exponent.
+        large = _constant(vector, 1.5 * 2.0 ** _MANTISSA[bits])
+        shifted = builder.call(fma, [x, _constant(vector, 1 / math.log(2)), large])
+        exponent = builder.fsub(shifted, large)
         rest = x
         for part in _LN2[bits]:
             rest = builder.call(fma, [exponent, _constant(vector, -part), rest])
@@ -67,7 +84,7 @@ def expm1(typingctx, tile):
         total = _constant(vector, 1 / math.factorial(_TERMS[bits]))
         for term in terms:
             total = builder.call(fma, [total, rest, _constant(vector, 1 / math.factorial(term))])
-        power = _power_of_two(builder, exponent, bits)
+        power = _power_of_two(builder, shifted, bits)
         # 2^n (e^r - 1) + (2^n - 1): near zero n is 0, and no digit is lost.
         less_one = builder.fsub(power, _constant(vector, 1.0))
         return builder.call(fma, [power, builder.fmul(total, rest), less_one])
@@ -87,17 +104,15 @@ def _clamped(builder, x, largest):
     return x
 
 
-def _power_of_two(builder, exponent, bits):
-    vector = exponent.type
+def _power_of_two(builder, shifted, bits):
+    vector = shifted.type
     integers = ir.VectorType(ir.IntType(bits), vector.count)
-    name = f"llvm.fptosi.sat.v{vector.count}i{bits}.{_llvm_name(vector)}"
-    whole = builder.call(_declare(builder, name, integers, [vector]), [exponent])
-    mantissa, bias = (23, 127) if bits == 32 else (52, 1023)
 
     def fixed(value):
         return ir.Constant(integers, [value] * vector.count)
 
-    return builder.bitcast(builder.shl(builder.add(whole, fixed(bias)), fixed(mantissa)), vector)
+    whole = builder.add(builder.bitcast(shifted, integers), fixed(_BIAS[bits]))
+    return builder.bitcast(builder.shl(whole, fixed(_MANTISSA[bits])), vector)
 
 
 @intrinsic
