@@ -3,8 +3,8 @@
     python benchmarks/recurrent.py                             LSTM and GRU, hidden 512 and 1024, sparsity 0.9 and 0.95
     python benchmarks/recurrent.py --kinds lstm --hidden 512 --steps 64 --batch 16
 
-Every contender has the same sizes and, where they have zeros, the same ones. The masked layer multiplies each weight with
-its mask in every step, which is what pruning by masks costs. "gossamer, by steps" is the same layer in plain autograd,
+Every contender has the same sizes and, where they have zeros, the same ones. The masked layer multiplies each weight
+with its mask in every step, which is what pruning by masks costs. "gossamer, by steps" is the same layer in plain autograd,
 one call of each weight a step: the way that compilers and other devices take. Rounds are interleaved; the table gives
 medians and the ratio to dense within this run.
 """
@@ -28,7 +28,9 @@ Step = Callable[[], None]
 SPARSE = {"lstm": SparseLSTM, "gru": SparseGRU}
 
 
-def make_step(forward: Callable[[Tensor], Tensor], parameters: list[nn.Parameter], inputs: Tensor, grad: Tensor) -> Step:
+def make_step(
+    forward: Callable[[Tensor], Tensor], parameters: list[nn.Parameter], inputs: Tensor, grad: Tensor
+) -> Step:
     def step() -> None:
         for parameter in parameters:
             parameter.grad = None

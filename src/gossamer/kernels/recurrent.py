@@ -26,7 +26,17 @@ from gossamer.kernels.simd import (
     store,
     store_first,
 )
-from gossamer.kernels.simd_math import add, constant, multiply, one_less, prefetch, sigmoid, subtract, tanh, where_positive
+from gossamer.kernels.simd_math import (
+    add,
+    constant,
+    multiply,
+    one_less,
+    prefetch,
+    sigmoid,
+    subtract,
+    tanh,
+    where_positive,
+)
 
 _options = {"nogil": True, "cache": True, "error_model": "numpy"}
 _task = cfunc(types.void(types.CPointer(types.int64)), cache=True)

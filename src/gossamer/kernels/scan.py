@@ -78,7 +78,7 @@ def scan(
     """
     hidden, cell = states
     ops.check(hidden.t(), values, bias, index)
-    ready = _compute(setting, projected_SO, values, bias, hidden, cell, index)
+    ready = _compute(setting, projected_SO, values, bias, hidden, cell, index, keep=torch.is_grad_enabled())
     watched_SO = None if watch is None else watch(_before(setting, ready, hidden))
     outputs: tuple[Tensor, ...] = _Scan.apply(  # type: ignore[no-untyped-call]
         setting, ready, projected_SO, values, bias, hidden, cell, watched_SO, *index
@@ -87,12 +87,19 @@ def scan(
 
 
 class _Ready(NamedTuple):
-    """What a forward pass wrote and the backward pass reads."""
+    """What a forward pass wrote and the backward pass reads.
 
-    y_SH: Tensor
-    h_THB: Tensor
-    c_THB: Tensor
-    kept_TOB: Tensor
+    Attributes:
+        y: hidden states of all steps, shape [S, H], strides (1, S).
+        h: hidden states in the order of the scan, the first one first, shape [T + 1, H, B].
+        c: cell states, likewise; for "lstm".
+        kept: gates, shape [T, 4 H, B].
+    """
+
+    y: Tensor
+    h: Tensor
+    c: Tensor
+    kept: Tensor
 
 
 class _Scan(torch.autograd.Function):
@@ -112,8 +119,8 @@ class _Scan(torch.autograd.Function):
         ctx.setting, ctx.watched = setting, watched_SO is not None
         ctx.save_for_backward(projected_SO, values, bias, hidden_BH, cell_BH, *ready, *index)
         ctx.set_materialize_grads(False)
-        results = (ready.y_SH, ready.h_THB[-1].t().clone())
-        return results if cell_BH is None else (*results, ready.c_THB[-1].t().clone())
+        results = (ready.y, ready.h[-1].t().clone())
+        return results if cell_BH is None else (*results, ready.c[-1].t().clone())
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -137,13 +144,17 @@ def _compute(
     hidden_BH: Tensor,
     cell_BH: Tensor | None,
     index: ops.Index,
+    *,
+    keep: bool,
 ) -> _Ready:
     projected_OS = projected_SO.t().contiguous()
     batch, units = hidden_BH.shape
     total = projected_OS.shape[1]
     h_THB = _states(hidden_BH, total // batch)
     c_THB = values.new_empty(0, units, batch) if cell_BH is None else _states(cell_BH, total // batch)
-    kept_TOB = values.new_empty(total // batch, recurrent.KEPT[_NUMBER[setting.kind]] * units, batch)
+    # Without a backward pass all steps write their gates to the same place.
+    room = values.new_empty(total // batch if keep else 1, recurrent.KEPT[_NUMBER[setting.kind]] * units, batch)
+    kept_TOB = room.expand(total // batch, -1, -1)
     y_SH = torch.empty_strided((total, units), (1, total), dtype=values.dtype)
     ready = _Ready(y_SH, h_THB, c_THB, kept_TOB)
     bias_O = values.new_zeros(projected_OS.shape[0]) if bias is None else bias.contiguous()
@@ -160,7 +171,7 @@ def _states(first_BH: Tensor, steps: int) -> Tensor:
 @torch.no_grad()
 def _before(setting: Setting, ready: _Ready, hidden_BH: Tensor) -> Tensor:
     """The hidden state that each step began with, shape [S, H], strides (1, S)."""
-    y_HS, first_HB = ready.y_SH.t(), hidden_BH.t()
+    y_HS, first_HB = ready.y.t(), hidden_BH.t()
     batch = first_HB.shape[1]
     parts = [y_HS[:, batch:], first_HB] if setting.reverse else [first_HB, y_HS[:, :-batch]]
     return torch.cat(parts, 1).t()
@@ -169,12 +180,12 @@ def _before(setting: Setting, ready: _Ready, hidden_BH: Tensor) -> Tensor:
 def _forward(
     setting: Setting, projected_OS: Tensor, values: Tensor, bias: Tensor, index: ops.Index, ready: _Ready
 ) -> None:
-    steps, (units, batch) = ready.h_THB.shape[0] - 1, ready.h_THB.shape[1:]
+    steps, (units, batch) = ready.h.shape[0] - 1, ready.h.shape[1:]
     fixed = tuple(part.data_ptr() for part in (index[0], index[1], values, bias, projected_OS))
     h, c, kept = (_places(part) for part in ready[1:])
     for step in range(steps):
         time = steps - 1 - step if setting.reverse else step
-        addresses = (*fixed, h(step), h(step + 1), ready.y_SH.data_ptr(), kept(step), c(step), c(step + 1))
+        addresses = (*fixed, h(step), h(step + 1), ready.y.data_ptr(), kept(step), c(step), c(step + 1))
         sizes = (units, values.numel(), batch, steps * batch, time * batch)
         recurrent.forward_step(_NUMBER[setting.kind], values, index[0].dtype, addresses, sizes)
 
@@ -193,7 +204,7 @@ def _backward(
     index: tuple[Tensor, ...],
     grads: tuple[Tensor | None, ...],
 ) -> tuple[Tensor | None, ...]:
-    total, units = ready.y_SH.shape
+    total, units = ready.y.shape
     batch = hidden_BH.shape[0]
     rows = index[0].numel() - 1
     grad_HS = values.new_zeros(units, total) if grads[0] is None else grads[0].t().contiguous()
@@ -204,12 +215,12 @@ def _backward(
     inner_OS = torch.empty_like(g_OS) if ctx.setting.kind == "gru" else g_OS
     by_columns = values.detach()[index[4]]
     _steps_back(ctx.setting, by_columns, index, ready, grad_HS, carries, turns, (g_OS, inner_OS))
-    steps = ready.h_THB.shape[0] - 1
+    steps = ready.h.shape[0] - 1
     first_OB = turns[(steps - 1) % 2]
     needs = ctx.needs_input_grad
     grad_values = grad_bias = grad_hidden = grad_watched = None
     if needs[3] and not ctx.watched:
-        grad_values = _grad_values(index, inner_OS, ready.y_SH.t(), first_OB, ready.h_THB[0], ctx.setting.reverse)
+        grad_values = _grad_values(index, inner_OS, ready.y.t(), first_OB, ready.h[0], ctx.setting.reverse)
     if needs[4] and not ctx.watched:
         grad_bias = inner_OS.sum(1)
     if needs[5]:
@@ -237,7 +248,7 @@ def _steps_back(
     turns: Tensor,
     results: tuple[Tensor, Tensor],
 ) -> None:
-    steps, (units, batch) = ready.h_THB.shape[0] - 1, ready.h_THB.shape[1:]
+    steps, (units, batch) = ready.h.shape[0] - 1, ready.h.shape[1:]
     fixed = tuple(part.data_ptr() for part in (index[2], index[3], by_columns))
     (h, c, kept), turn = (_places(part) for part in ready[1:]), _places(turns)
     needed = {"lstm": lambda step: c(step + 1), "gru": h}.get(setting.kind, lambda step: h(step + 1))

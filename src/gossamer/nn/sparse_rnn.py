@@ -15,7 +15,8 @@ class SparseRNN(nn.Module):
 
     h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu of it
 
-    Each weight is a `SparseLinear` of its own, `input_0`, `hidden_0`, `input_0_reverse` and so on: what works on sparse layers works on them.
+    Each weight is a `SparseLinear` of its own, `input_0`, `hidden_0`, `input_0_reverse` and so on: what works
+    on sparse layers works on them.
 
     Args:
         input_size: features of the input, >= 1.
