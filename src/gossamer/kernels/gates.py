@@ -57,7 +57,7 @@ def scan(
 
     Args:
         kind: which equations.
-        projected_SO: what the inputs of all steps give, shape [S, G H], step by step.
+        projected_SO: what the inputs of all steps give, shape [S, G H], step by step, S >= B.
         multiply: the recurrent product, [B, H] -> [B, G H].
         hidden_BH: first hidden state, shape [B, H].
         cell_BH: first cell state, shape [B, H], or None.
@@ -67,14 +67,13 @@ def scan(
         Hidden states of all steps, shape [S, H]; last hidden and cell state, shapes [B, H].
     """
     batch = hidden_BH.shape[0]
-    steps = projected_SO.shape[0] // max(batch, 1)
+    # How many steps an empty batch takes cannot be seen, and makes no difference.
+    steps = projected_SO.shape[0] // batch if batch else 1
     outputs: list[Tensor] = []
     for step in reversed(range(steps)) if reverse else range(steps):
         projected = projected_SO[step * batch : (step + 1) * batch]
         hidden_BH, cell_BH = advance(kind, projected, multiply(hidden_BH), hidden_BH, cell_BH)
         outputs.append(hidden_BH)
-    if not outputs:
-        return projected_SO.new_zeros(0, hidden_BH.shape[1]), hidden_BH, cell_BH
     # Joined along the fast axis: the next product finds its input in place.
     joined = torch.cat([part.t() for part in (reversed(outputs) if reverse else outputs)], 1).t()
     return joined, hidden_BH, cell_BH

@@ -238,7 +238,7 @@ def run(
     # Turned into [features, steps x batch] at once: the products need it so.
     flat = sequence.permute(2, 0, 1).reshape(-1, steps * batch).t() if turned else sequence.flatten(0, 1)
     flat, hidden, last_cell = _through(layer, kind, flat, states[0], states[1] if kind == "lstm" else None)
-    outputs = flat.view(steps, batch, -1)
+    outputs = flat.view(steps, batch, flat.shape[1])
     outputs = outputs[:, 0] if alone else outputs.transpose(0, 1) if turned else outputs
     if alone:
         hidden, last_cell = hidden[:, 0], None if last_cell is None else last_cell[:, 0]
