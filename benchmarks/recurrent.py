@@ -4,9 +4,9 @@
     python benchmarks/recurrent.py --kinds lstm --hidden 512 --steps 64 --batch 16
 
 Every contender has the same sizes and, where they have zeros, the same ones. The masked layer multiplies each weight
-with its mask in every step, which is what pruning by masks costs. "gossamer, by steps" is the same layer in plain autograd,
-one call of each weight a step: the way that compilers and other devices take. Rounds are interleaved; the table gives
-medians and the ratio to dense within this run.
+with its mask in every training step, which is what pruning by masks costs. "gossamer, by steps" is the same layer in
+plain autograd, one call of each weight a step: the way that compilers and other devices take. Rounds are interleaved;
+the table gives medians and the ratio to dense within this run.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -21,11 +22,12 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gossamer.nn import SparseGRU, SparseLSTM, recurrent_stack
+from gossamer.kernels import scan
+from gossamer.nn import SparseGRU, SparseLSTM
 from gossamer.training.machine import describe_machine
 
 Step = Callable[[], None]
-SPARSE = {"lstm": SparseLSTM, "gru": SparseGRU}
+SPARSE: dict[str, type[Any]] = {"lstm": SparseLSTM, "gru": SparseGRU}
 
 
 def make_step(
@@ -46,12 +48,12 @@ def masked(dense: nn.Module, masks: Mapping[str, Tensor], inputs: Tensor) -> Ten
 
 
 def by_steps(layer: nn.Module, inputs: Tensor) -> Tensor:
-    plain = recurrent_stack.scan.is_plain
-    recurrent_stack.scan.is_plain = lambda *tensors: False
+    plain = scan.is_plain
+    scan.is_plain = lambda *tensors: False
     try:
         outputs: Tensor = layer(inputs)[0]
     finally:
-        recurrent_stack.scan.is_plain = plain
+        scan.is_plain = plain
     return outputs
 
 

@@ -88,7 +88,9 @@ def test_the_padding_row_comes_out_and_gets_no_gradient(padding: int) -> None:
 def test_indices_of_both_widths_give_the_same_bits() -> None:
     narrow, wide = (_both(ragged(), _indices(23, 65).to(kind), torch.float32) for kind in (torch.int32, torch.int64))
 
-    assert all(torch.equal(*pair) for one, other in zip(narrow, wide, strict=True) for pair in zip(one, other))
+    assert all(
+        torch.equal(*pair) for one, other in zip(narrow, wide, strict=True) for pair in zip(one, other, strict=True)
+    )
 
 
 def test_a_topology_of_64_bits_gives_the_same_bits() -> None:

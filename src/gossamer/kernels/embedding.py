@@ -15,17 +15,31 @@ from torch import Tensor
 from gossamer.kernels import threads
 from gossamer.kernels.cpu import next_block
 from gossamer.kernels.simd import claim, pointer
+from gossamer.kernels.simd_math import prefetch_vector as prefetch
 
 _options = {"nogil": True, "cache": True, "error_model": "numpy"}
 _task = cfunc(types.void(types.CPointer(types.int64)), cache=True)
 
+# How many look-ups before it is needed a row is asked for.
+_AHEAD = 8
 # Look-ups that a thread takes at once.
 _LOOKUPS = 64
 
 
 @njit(**_options)
+def _ask(pointers, columns, values, indices, place):
+    """Prefetch rows to come, which lie anywhere: where one begins is asked for first, then the row itself."""
+    if place + 2 * _AHEAD < indices.size:
+        prefetch(pointers, indices[place + 2 * _AHEAD])
+        soon = pointers[indices[place + _AHEAD]]
+        prefetch(columns, soon)
+        prefetch(values, soon)
+
+
+@njit(**_options)
 def _look_up(pointers, columns, values, indices, out_ND, start, stop):
     for place in range(start, stop):
+        _ask(pointers, columns, values, indices, place)
         out_ND[place] = 0
         row = indices[place]
         for slot in range(pointers[row], pointers[row + 1]):
@@ -59,6 +73,7 @@ def _look_up_task(real, integer):
 def _add_up(pointers, columns, indices, grad_ND, skip, grad_values, first, last):
     grad_values[pointers[first] : pointers[last]] = 0
     for place in range(indices.size):
+        _ask(pointers, columns, grad_values, indices, place)
         row = indices[place]
         if first <= row < last and row != skip:
             for slot in range(pointers[row], pointers[row + 1]):

@@ -292,7 +292,7 @@ def _again(
         outputs = gates.scan(
             setting.kind,
             projected,
-            lambda h: eager.linear(h, values, bias, index),
+            lambda h: eager.linear(h, values, bias, index),  # type: ignore[arg-type]
             hidden,
             cell,
             reverse=setting.reverse,
@@ -301,7 +301,7 @@ def _again(
         places = [place for place, part in enumerate(inputs) if part is not None and ctx.needs_input_grad[place + 2]]
         found = torch.autograd.grad(
             [out for out, _ in pairs],
-            [inputs[place] for place in places],  # type: ignore[misc]
+            [part for place, part in enumerate(inputs) if place in places and part is not None],
             [grad for _, grad in pairs],
             create_graph=True,
             allow_unused=True,

@@ -56,13 +56,28 @@ def prefetch(typingctx, array, row, column):
     """Ask for array[row, column], which may lie outside, to be in the cache when it is needed."""
 
     def codegen(context, builder, signature, arguments):
-        place = builder.bitcast(_element_pointer(context, builder, array, *arguments), ir.IntType(8).as_pointer())
-        small = ir.IntType(32)
-        function = _declare(builder, "llvm.prefetch.p0", ir.VoidType(), [place.type, small, small, small])
-        builder.call(function, [place, small(0), small(3), small(1)])
+        _prefetch(builder, _element_pointer(context, builder, array, *arguments))
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp), codegen
+
+
+@intrinsic
+def prefetch_vector(typingctx, array, place):
+    """Ask for array[place], which may lie outside, to be in the cache when it is needed."""
+
+    def codegen(context, builder, signature, arguments):
+        struct = context.make_array(array)(context, builder, arguments[0])
+        _prefetch(builder, builder.gep(struct.data, [arguments[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
+def _prefetch(builder, element):
+    place, small = builder.bitcast(element, ir.IntType(8).as_pointer()), ir.IntType(32)
+    function = _declare(builder, "llvm.prefetch.p0", ir.VoidType(), [place.type, small, small, small])
+    builder.call(function, [place, small(0), small(3), small(1)])
 
 
 @intrinsic

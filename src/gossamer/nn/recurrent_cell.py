@@ -10,7 +10,9 @@ from gossamer.kernels import gates
 from gossamer.nn import recurrent_stack
 
 
-def fill_(layer: nn.Module, num_gates: int, *, sparsity: float, generator: torch.Generator, dtype: Any) -> None:
+def fill_(
+    layer: recurrent_stack.Cell, num_gates: int, *, sparsity: float, generator: torch.Generator, dtype: Any
+) -> None:
     """Give a cell its weights, `input` and `hidden`.
 
     Args:
@@ -23,18 +25,18 @@ def fill_(layer: nn.Module, num_gates: int, *, sparsity: float, generator: torch
     Raises:
         ValueError: a size is below 1.
     """
-    size, hidden = int(layer.input_size), int(layer.hidden_size)
+    size, hidden = layer.input_size, layer.hidden_size
     if size < 1 or hidden < 1:
         raise ValueError(f"input_size is {size}, hidden_size {hidden}; each must be 1 or more")
     for part, width in (("input", size), ("hidden", hidden)):
         weight = recurrent_stack.draw(
             num_gates * hidden, width, hidden,
-            sparsity=sparsity, bias=bool(layer.bias), generator=generator, dtype=dtype,
+            sparsity=sparsity, bias=layer.bias, generator=generator, dtype=dtype,
         )  # fmt: skip
         layer.add_module(part, weight)
 
 
-def take_(layer: nn.Module, dense: nn.RNNCellBase, masks: Mapping[str, Tensor] | None) -> None:
+def take_(layer: recurrent_stack.Cell, dense: nn.RNNCellBase, masks: Mapping[str, Tensor] | None) -> None:
     """Give a cell the weights of a dense one.
 
     Args:
@@ -50,7 +52,7 @@ def take_(layer: nn.Module, dense: nn.RNNCellBase, masks: Mapping[str, Tensor] |
     layer.train(dense.training)
 
 
-def give_(layer: nn.Module, dense: nn.RNNCellBase) -> None:
+def give_(layer: recurrent_stack.Cell, dense: nn.RNNCellBase) -> None:
     """Give a dense cell of the same sizes the weights of a sparse one.
 
     Args:
@@ -66,7 +68,7 @@ def give_(layer: nn.Module, dense: nn.RNNCellBase) -> None:
 
 
 def run(
-    layer: nn.Module, kind: gates.Kind, inputs: Tensor, hidden: Tensor | None, cell: Tensor | None = None
+    layer: recurrent_stack.Cell, kind: gates.Kind, inputs: Tensor, hidden: Tensor | None, cell: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Apply one step.
 
@@ -83,7 +85,7 @@ def run(
     Raises:
         ValueError: a shape that does not fit.
     """
-    size = int(layer.hidden_size)
+    size = layer.hidden_size
     if inputs.dim() not in (1, 2) or inputs.shape[-1] != layer.input_size:
         raise ValueError(
             f"input has shape {tuple(inputs.shape)}; the cell takes [B, input_size] or [input_size] with input_size = "

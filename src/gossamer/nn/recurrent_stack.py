@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,32 @@ from gossamer import counts, topology
 from gossamer.kernels import gates, scan
 from gossamer.nn.sparse_linear import SparseLinear
 
-Sizes = tuple[int, int]
+
+class Cell(Protocol):
+    """What a cell is to the functions here and in `recurrent_cell`: a module with these attributes."""
+
+    input_size: int
+    hidden_size: int
+    bias: bool
+    training: bool
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """As of nn.Module."""
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """As of nn.Module."""
+
+    def train(self, mode: bool = True) -> Any:
+        """As of nn.Module."""
+
+
+class Layer(Cell, Protocol):
+    """What a layer is to the functions here: a module with these attributes."""
+
+    num_layers: int
+    batch_first: bool
+    dropout: float
+    bidirectional: bool
 
 
 def draw(
@@ -108,7 +133,7 @@ def names(num_layers: int, bidirectional: bool) -> list[tuple[str, str]]:
     return [(f"{layer}{way}", f"l{layer}{way}") for layer in range(num_layers) for way in ways]
 
 
-def fill_(layer: nn.Module, kind: gates.Kind, *, sparsity: float, generator: torch.Generator, dtype: Any) -> None:
+def fill_(layer: Layer, kind: gates.Kind, *, sparsity: float, generator: torch.Generator, dtype: Any) -> None:
     """Give a layer its weights, `input_0`, `hidden_0` and so on.
 
     Args:
@@ -121,22 +146,22 @@ def fill_(layer: nn.Module, kind: gates.Kind, *, sparsity: float, generator: tor
     Raises:
         ValueError: a size or the dropout makes no sense.
     """
-    size, hidden, num_layers = int(layer.input_size), int(layer.hidden_size), int(layer.num_layers)
+    size, hidden, num_layers = layer.input_size, layer.hidden_size, layer.num_layers
     if size < 1 or hidden < 1 or num_layers < 1:
         raise ValueError(f"input_size is {size}, hidden_size {hidden}, num_layers {num_layers}; each must be 1 or more")
-    counts.check_fraction(float(layer.dropout), name="dropout")
+    counts.check_fraction(layer.dropout, name="dropout")
     ways = 2 if layer.bidirectional else 1
-    for place, (end, _) in enumerate(names(num_layers, bool(layer.bidirectional))):
+    for place, (end, _) in enumerate(names(num_layers, layer.bidirectional)):
         columns = size if place < ways else ways * hidden
         for part, width in (("input", columns), ("hidden", hidden)):
             weight = draw(
                 gates.GATES[kind] * hidden, width, hidden,
-                sparsity=sparsity, bias=bool(layer.bias), generator=generator, dtype=dtype,
+                sparsity=sparsity, bias=layer.bias, generator=generator, dtype=dtype,
             )  # fmt: skip
             layer.add_module(f"{part}_{end}", weight)
 
 
-def take_(layer: nn.Module, dense: nn.RNNBase, masks: Mapping[str, Tensor] | None) -> None:
+def take_(layer: Layer, dense: nn.RNNBase, masks: Mapping[str, Tensor] | None) -> None:
     """Give a layer the weights of a dense one.
 
     Args:
@@ -160,7 +185,7 @@ def take_(layer: nn.Module, dense: nn.RNNBase, masks: Mapping[str, Tensor] | Non
     layer.train(dense.training)
 
 
-def give_(layer: nn.Module, dense: nn.RNNBase) -> None:
+def give_(layer: Layer, dense: nn.RNNBase) -> None:
     """Give a dense layer of the same sizes the weights of a sparse one, zeros where none exists.
 
     Args:
@@ -169,7 +194,7 @@ def give_(layer: nn.Module, dense: nn.RNNBase) -> None:
     """
     for end, theirs in names(dense.num_layers, dense.bidirectional):
         for part, short in (("input", "ih"), ("hidden", "hh")):
-            linear = dense_of(getattr(layer, f"{part}_{end}"))
+            linear = dense_of(layer.get_submodule(f"{part}_{end}"))
             setattr(dense, f"weight_{short}_{theirs}", linear.weight)
             if dense.bias:
                 setattr(dense, f"bias_{short}_{theirs}", linear.bias)
@@ -186,7 +211,7 @@ def dense_of(weight: nn.Module) -> nn.Linear:
     return weight.to_dense() if isinstance(weight, SparseLinear) else weight
 
 
-def options_of(layer: nn.Module) -> dict[str, Any]:
+def options_of(layer: Layer) -> dict[str, Any]:
     """Return what torch's constructor takes beside the sizes.
 
     Args:
@@ -196,7 +221,7 @@ def options_of(layer: nn.Module) -> dict[str, Any]:
     return {name: getattr(layer, name) for name in names}
 
 
-def describe(layer: nn.Module) -> str:
+def describe(layer: Layer) -> str:
     """Return sizes and options as torch shows them.
 
     Args:
@@ -209,7 +234,7 @@ def describe(layer: nn.Module) -> str:
 
 
 def run(
-    layer: nn.Module, kind: gates.Kind, inputs: Tensor, hidden: Tensor | None, cell: Tensor | None = None
+    layer: Layer, kind: gates.Kind, inputs: Tensor, hidden: Tensor | None, cell: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Go through all layers and directions.
 
@@ -231,7 +256,7 @@ def run(
     first = _first_weight(layer)
     if torch.is_autocast_enabled(inputs.device.type):
         inputs = inputs.to(first.dtype)
-    turned = bool(layer.batch_first) and not alone
+    turned = layer.batch_first and not alone
     sequence = inputs[:, None] if alone else inputs.transpose(0, 1) if turned else inputs
     steps, batch = sequence.shape[:2]
     states = [_check_state(layer, state, batch, alone, inputs) for state in (hidden, cell)]
@@ -246,21 +271,22 @@ def run(
 
 
 def _through(
-    layer: nn.Module, kind: gates.Kind, flat: Tensor, hidden: Tensor, cell: Tensor | None
+    layer: Layer, kind: gates.Kind, flat: Tensor, hidden: Tensor, cell: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     ways = 2 if layer.bidirectional else 1
-    ends = [end for end, _ in names(int(layer.num_layers), ways == 2)]
+    ends = [end for end, _ in names(layer.num_layers, ways == 2)]
     last: list[tuple[Tensor, Tensor | None]] = []
     for start in range(0, len(ends), ways):
         if start and layer.dropout and layer.training:
-            flat = nn.functional.dropout(flat, float(layer.dropout))
+            flat = nn.functional.dropout(flat, layer.dropout)
         outputs = []
         for place in range(start, start + ways):
             setting = scan.Setting(kind, place > start)
-            weights = (getattr(layer, f"{part}_{ends[place]}") for part in ("input", "hidden"))
-            output, *states = _scan(setting, *weights, flat, hidden[place], None if cell is None else cell[place])
+            input_, hidden_ = (layer.get_submodule(f"{part}_{ends[place]}") for part in ("input", "hidden"))
+            first_cell = None if cell is None else cell[place]
+            output, last_hidden, last_cell = _scan(setting, input_, hidden_, flat, hidden[place], first_cell)
             outputs.append(output)
-            last.append((states[0], states[1]))
+            last.append((last_hidden, last_cell))
         flat = outputs[0] if ways == 1 else torch.cat([output.t() for output in outputs]).t()
     cells = [state for _, state in last if state is not None]
     return flat, torch.stack([state for state, _ in last]), torch.stack(cells) if cells else None
@@ -280,15 +306,15 @@ def _scan(
 
 def _is_watched(module: nn.Module) -> bool:
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(hooks) or nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]
+    return any(hooks) or nn.modules.module._has_any_global_hook()
 
 
-def _first_weight(layer: nn.Module) -> Tensor:
+def _first_weight(layer: Layer) -> Tensor:
     weight = layer.get_submodule("input_0")
     return weight.values if isinstance(weight, SparseLinear) else weight.get_parameter("weight")
 
 
-def _check_inputs(layer: nn.Module, inputs: Tensor) -> bool:
+def _check_inputs(layer: Layer, inputs: Tensor) -> bool:
     """Raise unless the inputs fit; return whether they are one sequence without a batch."""
     if isinstance(inputs, PackedSequence):
         raise TypeError(
@@ -307,9 +333,9 @@ def _check_inputs(layer: nn.Module, inputs: Tensor) -> bool:
     return inputs.dim() == 2
 
 
-def _check_state(layer: nn.Module, state: Tensor | None, batch: int, alone: bool, inputs: Tensor) -> Tensor:
-    rows = int(layer.num_layers) * (2 if layer.bidirectional else 1)
-    shape = (rows, batch, int(layer.hidden_size))
+def _check_state(layer: Layer, state: Tensor | None, batch: int, alone: bool, inputs: Tensor) -> Tensor:
+    rows = layer.num_layers * (2 if layer.bidirectional else 1)
+    shape = (rows, batch, layer.hidden_size)
     if state is None:
         return inputs.new_zeros(shape)
     expected = (rows, shape[2]) if alone else shape

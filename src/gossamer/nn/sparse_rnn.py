@@ -72,7 +72,7 @@ class SparseRNN(nn.Module):
         super().__init__()
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
-        self.nonlinearity = nonlinearity
+        self.nonlinearity: str = nonlinearity
         recurrent_stack.fill_(self, self._kind(), sparsity=sparsity, generator=generator, dtype=dtype)
 
     @classmethod
@@ -152,7 +152,7 @@ class SparseRNNCell(nn.Module):
     ) -> None:
         super().__init__()
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
-        self.nonlinearity = nonlinearity
+        self.nonlinearity: str = nonlinearity
         recurrent_cell.fill_(self, gates.GATES[self._kind()], sparsity=sparsity, generator=generator, dtype=dtype)
 
     @classmethod
@@ -174,8 +174,7 @@ class SparseRNNCell(nn.Module):
 
     def to_dense(self) -> nn.RNNCell:
         """Return the dense cell that computes the same."""
-        options = {"bias": self.bias, "nonlinearity": self.nonlinearity}
-        dense = nn.RNNCell(self.input_size, self.hidden_size, **options, device="meta")
+        dense = nn.RNNCell(self.input_size, self.hidden_size, self.bias, self.nonlinearity, device="meta")
         recurrent_cell.give_(self, dense)
         return dense
 
