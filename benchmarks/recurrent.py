@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gossamer.kernels import scan
+from gossamer.kernels import unroll
 from gossamer.nn import SparseGRU, SparseLSTM
 from gossamer.training.machine import describe_machine
 
@@ -48,12 +48,12 @@ def masked(dense: nn.Module, masks: Mapping[str, Tensor], inputs: Tensor) -> Ten
 
 
 def by_steps(layer: nn.Module, inputs: Tensor) -> Tensor:
-    plain = scan.is_plain
-    scan.is_plain = lambda *tensors: False
+    plain = unroll.is_plain
+    unroll.is_plain = lambda *tensors: False
     try:
         outputs: Tensor = layer(inputs)[0]
     finally:
-        scan.is_plain = plain
+        unroll.is_plain = plain
     return outputs
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
 from gossamer import recipes
-from gossamer.kernels import scan
+from gossamer.kernels import unroll
 from gossamer.nn import (
     SparseGRU,
     SparseGRUCell,
@@ -18,7 +18,7 @@ from gossamer.nn import (
     SparseLSTMCell,
     SparseRNN,
     SparseRNNCell,
-    recurrent_stack,
+    recurrent_weights,
 )
 
 # Submodules and parameters of a type that mypy cannot know.
@@ -103,7 +103,7 @@ def _outcome(layer: nn.Module, inputs: Tensor, states: Any) -> tuple[list[Tensor
 
 def _weight_grads(dense: Any, sparse: Sparse, masks: dict[str, Tensor]) -> list[tuple[Tensor | None, Tensor]]:
     pairs = []
-    for end, theirs in recurrent_stack.names(dense.num_layers, dense.bidirectional):
+    for end, theirs in recurrent_weights.names(dense.num_layers, dense.bidirectional):
         for part, short in (("input", "ih"), ("hidden", "hh")):
             ours, name = sparse.get_submodule(f"{part}_{end}"), f"weight_{short}_{theirs}"
             assert isinstance(ours, SparseLinear)
@@ -134,7 +134,7 @@ def test_results_and_all_gradients_are_torchs(
     dense, sparse, masks = _pair(kind, options)
     shape = (3, 4, 5) if options.get("batch_first") else (4, 3, 5)
     if road == "steps":
-        monkeypatch.setattr(scan, "is_plain", lambda *tensors: False)
+        monkeypatch.setattr(unroll, "is_plain", lambda *tensors: False)
     if road == "hooks":
         for module in sparse.modules():
             if isinstance(module, SparseLinear):

@@ -44,7 +44,7 @@ def advance(
     return activation(projected + recurrent), None
 
 
-def scan(
+def unroll(
     kind: Kind,
     projected_SO: Tensor,
     multiply: Callable[[Tensor], Tensor],

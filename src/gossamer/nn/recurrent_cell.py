@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.kernels import gates
-from gossamer.nn import recurrent_stack
+from gossamer.nn import recurrent_weights
 
 
 def fill_(
-    layer: recurrent_stack.Cell, num_gates: int, *, sparsity: float, generator: torch.Generator, dtype: Any
+    layer: recurrent_weights.Cell, num_gates: int, *, sparsity: float, generator: torch.Generator, dtype: Any
 ) -> None:
     """Give a cell its weights, `input` and `hidden`.
 
@@ -29,14 +29,14 @@ def fill_(
     if size < 1 or hidden < 1:
         raise ValueError(f"input_size is {size}, hidden_size {hidden}; each must be 1 or more")
     for part, width in (("input", size), ("hidden", hidden)):
-        weight = recurrent_stack.draw(
+        weight = recurrent_weights.draw(
             num_gates * hidden, width, hidden,
             sparsity=sparsity, bias=layer.bias, generator=generator, dtype=dtype,
         )  # fmt: skip
         layer.add_module(part, weight)
 
 
-def take_(layer: recurrent_stack.Cell, dense: nn.RNNCellBase, masks: Mapping[str, Tensor] | None) -> None:
+def take_(layer: recurrent_weights.Cell, dense: nn.RNNCellBase, masks: Mapping[str, Tensor] | None) -> None:
     """Give a cell the weights of a dense one.
 
     Args:
@@ -44,15 +44,15 @@ def take_(layer: recurrent_stack.Cell, dense: nn.RNNCellBase, masks: Mapping[str
         dense: torch's cell; it is left as it is.
         masks: by parameter name, or None.
     """
-    known = recurrent_stack.check_masks(masks, dense)
+    known = recurrent_weights.check_masks(masks, dense)
     layer.input_size, layer.hidden_size, layer.bias = dense.input_size, dense.hidden_size, dense.bias
     for part, short in (("input", "ih"), ("hidden", "hh")):
         name, bias = f"weight_{short}", getattr(dense, f"bias_{short}") if dense.bias else None
-        layer.add_module(part, recurrent_stack.from_dense(getattr(dense, name), bias, known.get(name), name=name))
+        layer.add_module(part, recurrent_weights.from_dense(getattr(dense, name), bias, known.get(name), name=name))
     layer.train(dense.training)
 
 
-def give_(layer: recurrent_stack.Cell, dense: nn.RNNCellBase) -> None:
+def give_(layer: recurrent_weights.Cell, dense: nn.RNNCellBase) -> None:
     """Give a dense cell of the same sizes the weights of a sparse one.
 
     Args:
@@ -60,7 +60,7 @@ def give_(layer: recurrent_stack.Cell, dense: nn.RNNCellBase) -> None:
         dense: torch's cell, whose parameters are replaced.
     """
     for part, short in (("input", "ih"), ("hidden", "hh")):
-        linear = recurrent_stack.dense_of(layer.get_submodule(part))
+        linear = recurrent_weights.dense_of(layer.get_submodule(part))
         setattr(dense, f"weight_{short}", linear.weight)
         if dense.bias:
             setattr(dense, f"bias_{short}", linear.bias)
@@ -68,7 +68,7 @@ def give_(layer: recurrent_stack.Cell, dense: nn.RNNCellBase) -> None:
 
 
 def run(
-    layer: recurrent_stack.Cell, kind: gates.Kind, inputs: Tensor, hidden: Tensor | None, cell: Tensor | None = None
+    layer: recurrent_weights.Cell, kind: gates.Kind, inputs: Tensor, hidden: Tensor | None, cell: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Apply one step.
 

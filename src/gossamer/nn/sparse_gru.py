@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.kernels import gates
-from gossamer.nn import recurrent_cell, recurrent_stack
+from gossamer.nn import recurrent_cell, recurrent_stack, recurrent_weights
 
 
 class SparseGRU(nn.Module):
@@ -71,7 +71,7 @@ class SparseGRU(nn.Module):
         super().__init__()
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
-        recurrent_stack.fill_(self, "gru", sparsity=sparsity, generator=generator, dtype=dtype)
+        recurrent_weights.fill_(self, "gru", sparsity=sparsity, generator=generator, dtype=dtype)
 
     @classmethod
     def from_dense(cls, gru: nn.GRU, *, masks: Mapping[str, Tensor] | None = None) -> Self:
@@ -91,13 +91,13 @@ class SparseGRU(nn.Module):
         """
         layer = cls.__new__(cls)
         nn.Module.__init__(layer)
-        recurrent_stack.take_(layer, gru, masks)
+        recurrent_weights.take_(layer, gru, masks)
         return layer
 
     def to_dense(self) -> nn.GRU:
         """Return the dense layer that computes the same, zeros where no weight exists."""
-        dense = nn.GRU(self.input_size, self.hidden_size, **recurrent_stack.options_of(self), device="meta")
-        recurrent_stack.give_(self, dense)
+        dense = nn.GRU(self.input_size, self.hidden_size, **recurrent_weights.options_of(self), device="meta")
+        recurrent_weights.give_(self, dense)
         return dense
 
     def forward(self, inputs: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -107,7 +107,7 @@ class SparseGRU(nn.Module):
 
     def extra_repr(self) -> str:
         """Show sizes and options."""
-        return recurrent_stack.describe(self)
+        return recurrent_weights.describe(self)
 
 
 class SparseGRUCell(nn.Module):

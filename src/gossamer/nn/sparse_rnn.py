@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.kernels import gates
-from gossamer.nn import recurrent_cell, recurrent_stack
+from gossamer.nn import recurrent_cell, recurrent_stack, recurrent_weights
 
 
 class SparseRNN(nn.Module):
@@ -73,7 +73,7 @@ class SparseRNN(nn.Module):
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
         self.nonlinearity: str = nonlinearity
-        recurrent_stack.fill_(self, self._kind(), sparsity=sparsity, generator=generator, dtype=dtype)
+        recurrent_weights.fill_(self, self._kind(), sparsity=sparsity, generator=generator, dtype=dtype)
 
     @classmethod
     def from_dense(cls, rnn: nn.RNN, *, masks: Mapping[str, Tensor] | None = None) -> Self:
@@ -94,14 +94,14 @@ class SparseRNN(nn.Module):
         layer = cls.__new__(cls)
         nn.Module.__init__(layer)
         layer.nonlinearity = rnn.nonlinearity
-        recurrent_stack.take_(layer, rnn, masks)
+        recurrent_weights.take_(layer, rnn, masks)
         return layer
 
     def to_dense(self) -> nn.RNN:
         """Return the dense layer that computes the same, zeros where no weight exists."""
-        options = recurrent_stack.options_of(self) | {"nonlinearity": self.nonlinearity}
+        options = recurrent_weights.options_of(self) | {"nonlinearity": self.nonlinearity}
         dense = nn.RNN(self.input_size, self.hidden_size, **options, device="meta")
-        recurrent_stack.give_(self, dense)
+        recurrent_weights.give_(self, dense)
         return dense
 
     def forward(self, inputs: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -112,7 +112,7 @@ class SparseRNN(nn.Module):
     def extra_repr(self) -> str:
         """Show sizes and options."""
         kind = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"
-        return recurrent_stack.describe(self) + kind
+        return recurrent_weights.describe(self) + kind
 
     def _kind(self) -> gates.Kind:
         return _kind(self.nonlinearity)

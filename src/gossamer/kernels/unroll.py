@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gossamer.kernels import cpu, eager, gates, ops, recurrent
+from gossamer.kernels import cpu, eager, gates, ops, recurrent, recurrent_backward
 
 _PLAIN = (Tensor, nn.Parameter)
 _NUMBER: dict[gates.Kind, int] = {
@@ -24,7 +24,7 @@ _NUMBER: dict[gates.Kind, int] = {
 
 
 class Setting(NamedTuple):
-    """What a scan is, beside its tensors.
+    """What a layer is, beside its tensors.
 
     Attributes:
         kind: which equations.
@@ -36,7 +36,7 @@ class Setting(NamedTuple):
 
 
 def is_plain(*tensors: Tensor | None) -> bool:
-    """Return whether `scan` can take these: on the CPU, float32 or float64, with nothing that looks on.
+    """Return whether `unroll` can take these: on the CPU, float32 or float64, with nothing that looks on.
 
     Args:
         tensors: those of a call; None is passed over.
@@ -46,7 +46,7 @@ def is_plain(*tensors: Tensor | None) -> bool:
     )
 
 
-def scan(
+def unroll(
     setting: Setting,
     projected_SO: Tensor,
     values: Tensor,
@@ -55,7 +55,7 @@ def scan(
     index: ops.Index,
     watch: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Run a recurrent layer through all its steps; see `gates.scan`, which has the same results.
+    """Run a recurrent layer through all its steps; see `gates.unroll`, which has the same results.
 
     Args:
         setting: kind and direction.
@@ -80,7 +80,7 @@ def scan(
     ops.check(hidden.t(), values, bias, index)
     ready = _compute(setting, projected_SO, values, bias, hidden, cell, index, keep=torch.is_grad_enabled())
     watched_SO = None if watch is None else watch(_before(setting, ready, hidden))
-    outputs: tuple[Tensor, ...] = _Scan.apply(  # type: ignore[no-untyped-call]
+    outputs: tuple[Tensor, ...] = _Unroll.apply(  # type: ignore[no-untyped-call]
         setting, ready, projected_SO, values, bias, hidden, cell, watched_SO, *index
     )
     return outputs[0], outputs[1], outputs[2] if cell is not None else None
@@ -91,7 +91,7 @@ class _Ready(NamedTuple):
 
     Attributes:
         y: hidden states of all steps, shape [S, H], strides (1, S).
-        h: hidden states in the order of the scan, the first one first, shape [T + 1, H, B].
+        h: hidden states in the order of time, the first one first, shape [T + 1, H, B].
         c: cell states, likewise; for "lstm".
         kept: gates, shape [T, 4 H, B].
     """
@@ -102,7 +102,7 @@ class _Ready(NamedTuple):
     kept: Tensor
 
 
-class _Scan(torch.autograd.Function):
+class _Unroll(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -260,7 +260,7 @@ def _steps_back(
             carries[1].data_ptr(),
         )
         sizes = (units, by_columns.numel(), batch, steps * batch, time * batch, int(done == 0))
-        recurrent.backward_step(_NUMBER[setting.kind], by_columns, index[0].dtype, addresses, sizes)
+        recurrent_backward.backward_step(_NUMBER[setting.kind], by_columns, index[0].dtype, addresses, sizes)
 
 
 def _grad_values(
@@ -270,7 +270,7 @@ def _grad_values(
     grad_values = g_OS.new_empty(index[1].numel())
     cpu.sample(index[0], index[1], first_OB, h_HB, grad_values)
     if g_OS.shape[1] > batch:
-        grad_values += recurrent.sample(index[0], index[1], g_OS, y_HS, -batch if reverse else batch)
+        grad_values += recurrent_backward.sample(index[0], index[1], g_OS, y_HS, -batch if reverse else batch)
     return grad_values
 
 
@@ -289,7 +289,7 @@ def _again(
         inputs = tuple(None if part is None else part.view_as(part) for part in inputs)
         projected, values, bias, hidden, cell = inputs
         assert projected is not None and values is not None and hidden is not None  # noqa: S101, PT018
-        outputs = gates.scan(
+        outputs = gates.unroll(
             setting.kind,
             projected,
             lambda h: eager.linear(h, values, bias, index),  # type: ignore[arg-type]
