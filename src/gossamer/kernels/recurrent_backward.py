@@ -25,7 +25,7 @@ from gossamer.kernels.recurrent import (
     row_product,
     store_part,
 )
-from gossamer.kernels.simd import CHUNK_BYTES, claim, dot, pointer
+from gossamer.kernels.simd import CHUNK_BYTES, claim, dot, load, pointer
 from gossamer.kernels.simd_math import add, constant, multiply, one_less, subtract, tanh, where_positive
 
 _options = {"nogil": True, "cache": True, "error_model": "numpy"}
@@ -184,15 +184,17 @@ def _backward_task(kind, real, integer, width):
 
 
 @njit(**_options)
-def _sample_shifted(pointers, indices, g_OS, h_HS, grad_values, shift, width, lanes, start, stop):
-    low, high = max(0, shift), g_OS.shape[1] + min(0, shift)
+def _sample_tiles(pointers, indices, g_OS, tiles, grad_values, low, high, width, lanes, start, stop):
+    units = tiles.shape[0] // max(1, (high - low + lanes - 1) // lanes)
+    first = 0
     for column in range(low, high, lanes):
         count = high - column
         for row in range(start, stop):
             g = load_part(g_OS, row, column, width, lanes, count)
-            for slot in range(pointers[row], pointers[row + 1]):
-                h = load_part(h_HS, indices[slot], column - shift, width, lanes, count)
+            for slot in range(np.uint64(pointers[row]), np.uint64(pointers[row + 1])):
+                h = load(tiles, first + indices[slot], 0, width)
                 grad_values[slot] = dot(g, h) if column == low else grad_values[slot] + dot(g, h)
+        first += units
 
 
 @cache
@@ -203,16 +205,23 @@ def _sample_task(real, integer, width):
     @_task
     def task(data):
         numbers = carray(data, threads.COUNTERS)[threads.NUMBERS :]
-        rows, active, units, total, shift = numbers[5], numbers[6], numbers[7], numbers[8], numbers[9]
+        rows, active, total, low, high, num_rows = (
+            numbers[5],
+            numbers[6],
+            numbers[7],
+            numbers[8],
+            numbers[9],
+            numbers[10],
+        )
         pointers = carray(pointer(numbers[0]), rows + 1, integer)
         indices = carray(pointer(numbers[1]), active, integer)
         g_OS = carray(pointer(numbers[2]), (rows, total), real)
-        h_HS = carray(pointer(numbers[3]), (units, total), real)
+        tiles = carray(pointer(numbers[3]), (num_rows, lanes), real)
         grad_values = carray(pointer(numbers[4]), active, real)
         mine = claim(data, 0)
         start, stop = next_rows(data, mine, pointers)
         while start >= 0:
-            _sample_shifted(pointers, indices, g_OS, h_HS, grad_values, shift, width, lanes, start, stop)
+            _sample_tiles(pointers, indices, g_OS, tiles, grad_values, low, high, width, lanes, start, stop)
             start, stop = next_rows(data, mine, pointers)
 
     return task.address
@@ -251,9 +260,22 @@ def sample(pointers: Tensor, indices: Tensor, g_OS: Tensor, h_HS: Tensor, shift:
         shift: batch size, negative for a layer that runs backwards; smaller than S.
     """
     grad_values = g_OS.new_empty(indices.numel())
-    width = tile_width(g_OS.shape[1] - abs(shift), g_OS.element_size())
+    low, high = max(0, shift), g_OS.shape[1] + min(0, shift)
+    width = tile_width(high - low, g_OS.element_size())
+    tiles = _tiles(h_HS[:, low - shift : high - shift], len(width) * CHUNK_BYTES // g_OS.element_size())
     task = _sample_task(NUMPY[g_OS.dtype], NUMPY[indices.dtype], width)
-    addresses = (part.data_ptr() for part in (pointers, indices, g_OS, h_HS, grad_values))
-    sizes = (pointers.numel() - 1, indices.numel(), h_HS.shape[0], g_OS.shape[1], shift)
+    addresses = (part.data_ptr() for part in (pointers, indices, g_OS, tiles, grad_values))
+    sizes = (pointers.numel() - 1, indices.numel(), g_OS.shape[1], low, high, tiles.shape[0] * tiles.shape[1])
     threads.run(task, [*addresses, *sizes], num_blocks=4 * torch.get_num_threads())
     return grad_values
+
+
+def _tiles(h_HS: Tensor, lanes: int) -> Tensor:
+    """Copy as tiles, [tiles, H, lanes]: rows that lie a power of two apart would push each other out of the cache."""
+    units, total = h_HS.shape
+    full, rest = divmod(total, lanes)
+    tiles = h_HS.new_zeros(full + bool(rest), units, lanes)
+    tiles[:full] = h_HS[:, : full * lanes].unflatten(1, (full, lanes)).transpose(0, 1)
+    if rest:
+        tiles[full, :, :rest] = h_HS[:, full * lanes :]
+    return tiles
