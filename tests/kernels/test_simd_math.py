@@ -5,8 +5,13 @@ import pytest
 import torch
 from numba import njit
 
-from gossamer.kernels.simd import CHUNK_BYTES, load, store
+from gossamer.kernels import simd
+from gossamer.kernels.simd import CHUNK_BYTES
 from gossamer.kernels.simd_math import sigmoid, tanh, where_positive
+
+# Numba's types are none that mypy knows.
+load: Any = simd.load
+store: Any = simd.store
 
 
 @njit
