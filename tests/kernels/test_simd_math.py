@@ -5,13 +5,15 @@ import pytest
 import torch
 from numba import njit
 
-from gossamer.kernels import simd
+from gossamer.kernels import simd, simd_math
 from gossamer.kernels.simd import CHUNK_BYTES
-from gossamer.kernels.simd_math import sigmoid, tanh, where_positive
 
 # Numba's types are none that mypy knows.
 load: Any = simd.load
 store: Any = simd.store
+sigmoid: Any = simd_math.sigmoid
+tanh: Any = simd_math.tanh
+where_positive: Any = simd_math.where_positive
 
 
 @njit
