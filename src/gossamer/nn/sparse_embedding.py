@@ -57,8 +57,8 @@ class SparseEmbedding(nn.Module):
     4 embedding_dim for each row, and again for its gradient, here 4 for each active entry. 100 000 x 64 at sparsity
     0.9: 5.5 MB and 2.6 MB of gradient against 25.6 and 25.6 MB; below sparsity 0.5 the table alone costs more than a
     dense one. Time: O(active entries looked up + output) forward, O(num_active + active entries looked up) backward.
-    Of 4096 look-ups there the forward pass took twice as long as that of `nn.Embedding`, forward and backward together a
-    third (benchmarks/embedding.py).
+    Of 4096 look-ups there the forward pass took twice as long as that of `nn.Embedding`, forward and backward a
+    third in all (benchmarks/embedding.py).
     """
 
     values: nn.Parameter
