@@ -134,3 +134,24 @@ def test_what_is_present_is_left_untouched() -> None:
     sampling.absent(present, 5, 2, generator=_generator())
 
     assert present.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(("total", "count"), [(0, 0), (1, 1), (5, 0), (5, 2), (5, 5), (300, 40)])
+def test_draws_in_rows_are_different_and_ascend(total: int, count: int) -> None:
+    drawn = sampling.distinct_in_rows(50, total, count, generator=torch.Generator().manual_seed(0))
+
+    assert drawn.shape == (50, count)
+    assert bool((drawn.diff(dim=1) > 0).all())
+    assert bool(((drawn >= 0) & (drawn < total)).all())
+
+
+def test_draws_in_rows_make_every_set_equally_likely() -> None:
+    drawn = sampling.distinct_in_rows(12_000, 4, 2, generator=torch.Generator().manual_seed(0))
+    counts = (drawn[:, 0] * 4 + drawn[:, 1]).bincount(minlength=16)
+
+    assert [int(count) for count in counts if count] == pytest.approx([2000] * 6, abs=150)
+
+
+def test_more_in_a_row_than_there_are_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot draw 6 different entries out of 5"):
+        sampling.distinct_in_rows(3, 5, 6, generator=torch.Generator())

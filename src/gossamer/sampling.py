@@ -78,3 +78,39 @@ def absent(present: Tensor, total: int, count: int, *, generator: torch.Generato
     # absent_before[i] = how many absent integers lie below present[i]
     absent_before = present - torch.arange(present.numel(), device=present.device)
     return ranks + torch.searchsorted(absent_before, ranks, right=True)
+
+
+def distinct_in_rows(num_rows: int, total: int, count: int, *, generator: torch.Generator) -> Tensor:
+    """Draw `count` different integers from [0, total) for each row, every such set equally likely.
+
+    Args:
+        num_rows: how many independent draws, >= 0.
+        total: size of the range, >= 0.
+        count: how many for each row, 0 <= count <= total.
+        generator: source of randomness, on the CPU.
+
+    Returns:
+        Each row ascending, shape [num_rows, count], int64, on the CPU.
+
+    Raises:
+        ValueError: count is negative or larger than total.
+
+    Cost: O(num_rows count^2) time and O(num_rows count) memory, whatever `total` is.
+
+    Source:
+        Bentley, Floyd. Programming pearls: a sample of brilliance. Communications of the ACM 1987.
+
+    Example:
+        >>> distinct_in_rows(2, 3, 3, generator=torch.Generator())
+        tensor([[0, 1, 2], [0, 1, 2]])
+    """
+    if not 0 <= count <= total:
+        raise ValueError(f"cannot draw {count} different entries out of {total}; ask for at most {total}")
+    chosen = torch.empty(num_rows, count, dtype=torch.int64, device="cpu")
+    for place in range(count):
+        # One more integer becomes available; it is taken where the draw falls on one that is taken already.
+        newest = total - count + place
+        drawn = torch.randint(newest + 1, (num_rows,), generator=generator, device="cpu")
+        taken = (chosen[:, :place] == drawn[:, None]).any(1)
+        chosen[:, place] = torch.where(taken, newest, drawn)
+    return chosen.sort(1).values

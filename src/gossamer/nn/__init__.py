@@ -2,6 +2,23 @@
 
 from gossamer.nn.all_relu import AllReLU
 from gossamer.nn.convert import sparsify, to_dense, to_sparse
+from gossamer.nn.sparse_embedding import SparseEmbedding
+from gossamer.nn.sparse_gru import SparseGRU, SparseGRUCell
 from gossamer.nn.sparse_linear import SparseLinear
+from gossamer.nn.sparse_lstm import SparseLSTM, SparseLSTMCell
+from gossamer.nn.sparse_rnn import SparseRNN, SparseRNNCell
 
-__all__ = ["AllReLU", "SparseLinear", "sparsify", "to_dense", "to_sparse"]
+__all__ = [
+    "AllReLU",
+    "SparseEmbedding",
+    "SparseGRU",
+    "SparseGRUCell",
+    "SparseLSTM",
+    "SparseLSTMCell",
+    "SparseLinear",
+    "SparseRNN",
+    "SparseRNNCell",
+    "sparsify",
+    "to_dense",
+    "to_sparse",
+]

@@ -1,0 +1,196 @@
+"""The simple recurrent layer whose weights are truly sparse."""
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.kernels import gates
+from gossamer.nn import recurrent_cell, recurrent_stack, recurrent_weights
+
+
+class SparseRNN(nn.Module):
+    """Apply torch's `nn.RNN` with weights of which only the active entries exist.
+
+    h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu of it
+
+    Each weight is a `SparseLinear` of its own, `input_0`, `hidden_0`, `input_0_reverse` and so on: what works
+    on sparse layers works on them.
+
+    Args:
+        input_size: features of the input, >= 1.
+        hidden_size: features of the hidden state, >= 1.
+        num_layers: layers on one another, >= 1.
+        nonlinearity: "tanh" or "relu".
+        bias: whether there are biases, two as in torch.
+        batch_first: whether input and output are [B, T, features], not [T, B, features].
+        dropout: fraction of each layer's outputs but the last's that training sets to zero, in [0, 1].
+        bidirectional: whether each layer also runs backwards.
+        sparsity: fraction of each weight that does not exist, in [0, 1); counts are exact, see `counts.num_active`.
+        generator: source of randomness for topologies and first values, on the CPU.
+        dtype: dtype of values and biases; default: torch's default.
+
+    Input: [T, B, input_size], [B, T, input_size] with batch_first, or [T, input_size]; first state h or None.
+    Output: outputs, h, shapes as torch's.
+
+    Raises:
+        ValueError: a size is below 1, the nonlinearity is another, or sparsity or dropout lie out of range.
+
+    Example:
+        >>> layer = SparseRNN(8, 16, sparsity=0.9, generator=torch.Generator().manual_seed(0))
+        >>> outputs, hidden = layer(torch.zeros(5, 3, 8))
+        >>> outputs.shape, hidden.shape, layer.hidden_0.num_active
+        (torch.Size([5, 3, 16]), torch.Size([1, 3, 16]), 26)
+
+    Source:
+        Elman. Finding structure in time. Cognitive Science 1990; equations as in `nn.RNN`.
+        Sparse recurrent weights: Narang, Elsen, Diamos, Sengupta. Exploring sparsity in recurrent neural networks.
+        ICLR 2017, arXiv:1704.05119.
+        Differs: no packed sequences. First values are torch's uniform ones times
+        sqrt(in_features / live fan-in), with which the signal keeps the scale that it has in the dense layer.
+
+    Cost: 2 (active input + active hidden weights) flops for each step and sample forward, twice that backward. The
+    input's product is one for all steps, and so is the gradient of the hidden weight.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        num_layers: int = 1,
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        sparsity: float,
+        generator: torch.Generator,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
+        self.nonlinearity: str = nonlinearity
+        recurrent_weights.fill_(self, self._kind(), sparsity=sparsity, generator=generator, dtype=dtype)
+
+    @classmethod
+    def from_dense(cls, rnn: nn.RNN, *, masks: Mapping[str, Tensor] | None = None) -> Self:
+        """Make the truly sparse layer that computes what `rnn` computes.
+
+        Args:
+            rnn: dense layer; it is left as it is.
+            masks: parameter name, such as "weight_hh_l0", -> bool, shape of the parameter, the entries to keep. A
+                weight without a mask keeps what is not zero.
+
+        Raises:
+            ValueError: a mask fits no weight.
+
+        Example:
+            >>> SparseRNN.from_dense(nn.RNN(2, 3)).hidden_0.num_active
+            9
+        """
+        layer = cls.__new__(cls)
+        nn.Module.__init__(layer)
+        layer.nonlinearity = rnn.nonlinearity
+        recurrent_weights.take_(layer, rnn, masks)
+        return layer
+
+    def to_dense(self) -> nn.RNN:
+        """Return the dense layer that computes the same, zeros where no weight exists."""
+        options = recurrent_weights.options_of(self) | {"nonlinearity": self.nonlinearity}
+        dense = nn.RNN(self.input_size, self.hidden_size, **options, device="meta")
+        recurrent_weights.give_(self, dense)
+        return dense
+
+    def forward(self, inputs: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Apply the layer; see the class for shapes."""
+        outputs, hidden, _ = recurrent_stack.run(self, self._kind(), inputs, hidden)
+        return outputs, hidden
+
+    def extra_repr(self) -> str:
+        """Show sizes and options."""
+        kind = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"
+        return recurrent_weights.describe(self) + kind
+
+    def _kind(self) -> gates.Kind:
+        return _kind(self.nonlinearity)
+
+
+class SparseRNNCell(nn.Module):
+    """Apply one step of `SparseRNN`, as torch's `nn.RNNCell`.
+
+    Args:
+        input_size: features of the input, >= 1.
+        hidden_size: features of the states, >= 1.
+        bias: whether there are biases.
+        nonlinearity: "tanh" or "relu".
+        sparsity: fraction of each weight that does not exist, in [0, 1).
+        generator: source of randomness for topologies and first values, on the CPU.
+        dtype: dtype of values and biases; default: torch's default.
+
+    Input: [B, input_size] or [input_size]; state h, [B, hidden_size] or [hidden_size], or None.
+    Output: h.
+
+    Example:
+        >>> cell = SparseRNNCell(8, 16, sparsity=0.9, generator=torch.Generator().manual_seed(0))
+        >>> cell(torch.zeros(3, 8)).shape
+        torch.Size([3, 16])
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
+        sparsity: float,
+        generator: torch.Generator,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
+        self.nonlinearity: str = nonlinearity
+        recurrent_cell.fill_(self, gates.GATES[self._kind()], sparsity=sparsity, generator=generator, dtype=dtype)
+
+    @classmethod
+    def from_dense(cls, cell: nn.RNNCell, *, masks: Mapping[str, Tensor] | None = None) -> Self:
+        """Make the truly sparse cell that computes what `cell` computes.
+
+        Args:
+            cell: dense cell; it is left as it is.
+            masks: "weight_ih" and "weight_hh" -> bool, the entries to keep; default: what is not zero.
+
+        Raises:
+            ValueError: a mask fits no weight.
+        """
+        layer = cls.__new__(cls)
+        nn.Module.__init__(layer)
+        layer.nonlinearity = cell.nonlinearity
+        recurrent_cell.take_(layer, cell, masks)
+        return layer
+
+    def to_dense(self) -> nn.RNNCell:
+        """Return the dense cell that computes the same."""
+        dense = nn.RNNCell(self.input_size, self.hidden_size, self.bias, self.nonlinearity, device="meta")
+        recurrent_cell.give_(self, dense)
+        return dense
+
+    def forward(self, inputs: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Apply one step; see the class for shapes."""
+        return recurrent_cell.run(self, self._kind(), inputs, hidden)[0]
+
+    def extra_repr(self) -> str:
+        """Show sizes."""
+        return f"{self.input_size}, {self.hidden_size}"
+
+    def _kind(self) -> gates.Kind:
+        return _kind(self.nonlinearity)
+
+
+def _kind(nonlinearity: str) -> gates.Kind:
+    if nonlinearity not in ("tanh", "relu"):
+        raise ValueError(f"nonlinearity is {nonlinearity!r}; it must be 'tanh' or 'relu'")
+    return "rnn_tanh" if nonlinearity == "tanh" else "rnn_relu"
