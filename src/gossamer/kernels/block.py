@@ -166,6 +166,11 @@ def multiply(
     threads.run(task, numbers, num_blocks=4 * torch.get_num_threads())
 
 
+def most_rows() -> int:
+    """Return how many rows a block may have for its sums to stay in the registers of this processor."""
+    return cpu._WIDEST
+
+
 def tile_width(batch: int, itemsize: int, rows: int) -> tuple[int, ...]:
     """Return the width of a tile of which the registers hold one for each row of a block.
 

@@ -31,8 +31,10 @@ def gather(typingctx, vector, indices, place, lanes):
 
 def _gathered(builder, base, offsets, kind):
     """Call llvm.masked.gather with every lane on: LLVM takes the instruction, or loads one by one."""
-    pointers = builder.gep(base, [offsets])
     count = kind.count
+    # llvmlite knows pointers into arrays alone: of a vector of offsets it takes the type to be that of one.
+    pointers = builder.gep(base, [offsets], source_etype=kind.element)
+    pointers.type = ir.VectorType(base.type, count)
     mask = ir.Constant(ir.VectorType(ir.IntType(1), count), [1] * count)
     name = f"llvm.masked.gather.{_llvm_name(kind)}.v{count}p0"
     function = _declare(builder, name, kind, [pointers.type, ir.IntType(32), mask.type, kind])
