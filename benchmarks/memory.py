@@ -21,7 +21,7 @@ from gossamer import recipes, topology
 from gossamer.cli.tables import size_text
 from gossamer.growth import fan_in_uniform
 from gossamer.nn import SparseLinear
-from gossamer.training.machine import describe_machine
+from gossamer.machine import describe_machine
 
 
 def resident(field: str) -> int:

@@ -43,15 +43,14 @@ class BlockLinear(nn.Module):
         in_features: size of the last axis of the input.
         out_features: size of the last axis of the output.
         shape: (rows, columns) of a block.
+        with_bias: whether the layer that was held has a bias.
 
     Input: [*, in_features], the dtype of the values (or any under autocast). Output: [*, out_features].
 
     Example:
-        >>> mask = torch.rand(4, 8) .gt(0.5).repeat_interleave(4, 0)
-        >>> layer = nn.Linear(8, 16)
-        >>> layer.weight.data.mul_(mask)[:0]
-        tensor([], size=(0, 8))
-        >>> held = hold(SparseLinear.from_dense(layer, mask=mask))
+        >>> mask = torch.eye(4).bool().repeat_interleave(4, 0)
+        >>> hold(SparseLinear.from_dense(nn.Linear(4, 16), mask=mask))
+        BlockLinear(in_features=4, out_features=16, shape=(4, 1), blocks=4)
 
     Cost: memory of the stored blocks, zeros inside them too, 4 bytes a block and 4 a block row.
     """
@@ -62,10 +61,17 @@ class BlockLinear(nn.Module):
     bias: Tensor
 
     def __init__(
-        self, packed: Packed, bias: Tensor, *, in_features: int, out_features: int, shape: tuple[int, int]
+        self,
+        packed: Packed,
+        bias: Tensor,
+        *,
+        in_features: int,
+        out_features: int,
+        shape: tuple[int, int],
+        with_bias: bool,
     ) -> None:
         super().__init__()
-        self.in_features, self.out_features, self.shape = in_features, out_features, shape
+        self.in_features, self.out_features, self.shape, self.with_bias = in_features, out_features, shape, with_bias
         for name, part in packed._asdict().items():
             self.register_buffer(name, part)
         self.register_buffer("bias", bias)
@@ -79,7 +85,8 @@ class BlockLinear(nn.Module):
     def to_sparse(self) -> SparseLinear:
         """Return the layer that trains, with the weights that are not zero."""
         rows, columns = inference.block_entries(self.columns, self.pointers, self.shape)
-        return sparse_layer(rows, columns, self.values, self.bias, (self.out_features, self.in_features))
+        bias = self.bias if self.with_bias else None
+        return sparse_layer(rows, columns, self.values, bias, (self.out_features, self.in_features))
 
     def extra_repr(self) -> str:
         """Show sizes and blocks."""
@@ -135,8 +142,14 @@ def hold(layer: nn.Module) -> BlockLinear | None:
     shape = min(costs, key=lambda shape: costs[shape])
     packed = pack(places, layer.values.detach(), shape)
     rows = (packed.pointers.numel() - 1) * shape[0]
-    sizes = {"in_features": layer.in_features, "out_features": layer.out_features}
-    return BlockLinear(packed, filled_bias(layer, rows), **sizes, shape=shape).train(layer.training)
+    return BlockLinear(
+        packed,
+        filled_bias(layer, rows),
+        in_features=layer.in_features,
+        out_features=layer.out_features,
+        shape=shape,
+        with_bias=layer.bias is not None,
+    ).train(layer.training)
 
 
 def pack(places: Topology, values: Tensor, shape: tuple[int, int]) -> Packed:
@@ -171,11 +184,14 @@ def filled_bias(layer: SparseLinear, outputs: int) -> Tensor:
     return bias
 
 
-def sparse_layer(rows: Tensor, columns: Tensor, values: Tensor, bias: Tensor, shape: tuple[int, int]) -> SparseLinear:
+def sparse_layer(
+    rows: Tensor, columns: Tensor, values: Tensor, bias: Tensor | None, shape: tuple[int, int]
+) -> SparseLinear:
     """Return the layer that trains, with the entries of a format that are not zero; `bias` may be filled up."""
     there = values != 0
     linear, order = (rows[there] * shape[1] + columns[there]).sort()
-    return SparseLinear.from_topology(topology.from_linear(linear, shape), values[there][order], bias[: shape[0]])
+    bias = None if bias is None else bias[: shape[0]]
+    return SparseLinear.from_topology(topology.from_linear(linear, shape), values[there][order], bias)
 
 
 def _block_of(places: Topology, shape: tuple[int, int]) -> Tensor:

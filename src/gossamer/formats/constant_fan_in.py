@@ -27,6 +27,7 @@ class FanInLinear(nn.Module):
         bias: zeros for none, shape [groups * 16].
         in_features: size of the last axis of the input.
         out_features: size of the last axis of the output.
+        with_bias: whether the layer that was held has a bias.
 
     Input: [*, in_features], the dtype of the values (or any under autocast). Output: [*, out_features].
 
@@ -43,10 +44,17 @@ class FanInLinear(nn.Module):
     bias: Tensor
 
     def __init__(
-        self, values: Tensor, indices: Tensor, bias: Tensor, *, in_features: int, out_features: int
+        self,
+        values: Tensor,
+        indices: Tensor,
+        bias: Tensor,
+        *,
+        in_features: int,
+        out_features: int,
+        with_bias: bool,
     ) -> None:
         super().__init__()
-        self.in_features, self.out_features = in_features, out_features
+        self.in_features, self.out_features, self.with_bias = in_features, out_features, with_bias
         for name, part in {"values": values, "indices": indices, "bias": bias}.items():
             self.register_buffer(name, part)
 
@@ -59,7 +67,8 @@ class FanInLinear(nn.Module):
     def to_sparse(self) -> SparseLinear:
         """Return the layer that trains, with the weights that are not zero."""
         rows, columns = inference.fan_in_entries(self.indices)
-        return sparse_layer(rows, columns, self.values.flatten(), self.bias, (self.out_features, self.in_features))
+        bias = self.bias if self.with_bias else None
+        return sparse_layer(rows, columns, self.values.flatten(), bias, (self.out_features, self.in_features))
 
     def extra_repr(self) -> str:
         """Show sizes and fan-in."""
@@ -110,5 +119,11 @@ def hold(layer: nn.Module) -> FanInLinear | None:
     packed, indices = values.new_zeros(groups, fan_in, LANES), torch.zeros(groups, fan_in, LANES, dtype=dtype)
     packed.view(-1)[place] = values
     indices.view(-1)[place] = places.column_indices.to(dtype)
-    sizes = {"in_features": layer.in_features, "out_features": layer.out_features}
-    return FanInLinear(packed, indices, filled_bias(layer, groups * LANES), **sizes).train(layer.training)
+    return FanInLinear(
+        packed,
+        indices,
+        filled_bias(layer, groups * LANES),
+        in_features=layer.in_features,
+        out_features=layer.out_features,
+        with_bias=layer.bias is not None,
+    ).train(layer.training)

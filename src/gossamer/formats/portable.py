@@ -15,8 +15,8 @@ def portable(model: nn.Module) -> nn.Module:
         model: any, as `gs.accelerate` returns it for example; it is left as it is.
 
     Returns:
-        A copy that computes the same; the model itself if there is nothing to change. Biases that were not there are
-        zeros, and weights that were stored as zeros are absent.
+        A copy that computes the same; the model itself if there is nothing to change. Weights that were stored as
+        zeros are absent.
 
     Example:
         >>> import torch
