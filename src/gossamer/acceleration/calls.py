@@ -96,15 +96,18 @@ def _apart(call: Call) -> tuple[int, ...]:
     return torch.empty(call.shape).stride()
 
 
-def agree(found: Any, expected: Any) -> bool:
+def agree(found: Any, expected: Any, *, roundings: float) -> bool:
     """Return whether outputs are equal but for rounding: every tensor in them, relative to its largest number.
 
     Args:
         found: any nesting of tensors.
         expected: the same nesting.
+        roundings: what they may differ by, in units of the last place of the largest.
     """
-    pairs = list(zip(_tensors(found), _tensors(expected), strict=False))
-    return len(_tensors(found)) == len(_tensors(expected)) and all(_agrees(*pair) for pair in pairs)
+    mine, theirs = _tensors(found), _tensors(expected)
+    return len(mine) == len(theirs) and all(
+        _agrees(*pair, roundings=roundings) for pair in zip(mine, theirs, strict=True)
+    )
 
 
 def _tensors(outputs: Any) -> list[Tensor]:
@@ -112,7 +115,7 @@ def _tensors(outputs: Any) -> list[Tensor]:
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
-def _agrees(found: Tensor, expected: Tensor) -> bool:
+def _agrees(found: Tensor, expected: Tensor, *, roundings: float) -> bool:
     if found.shape != expected.shape or found.dtype != expected.dtype:
         return False
     if not expected.is_floating_point():
@@ -122,6 +125,5 @@ def _agrees(found: Tensor, expected: Tensor) -> bool:
         return False
     there = expected.isfinite()
     difference, scale = (found - expected)[there].abs(), expected[there].abs()
-    # A sum of thousands of products in another order, and what layers behind it make of that.
-    tolerance = 1e4 * torch.finfo(expected.dtype).eps
+    tolerance = roundings * torch.finfo(expected.dtype).eps
     return not difference.numel() or float(difference.max()) <= tolerance * max(float(scale.max()), 1e-30)

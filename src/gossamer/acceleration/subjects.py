@@ -1,0 +1,113 @@
+"""The layers of a model that have more than one storage, and which of them are open to a change."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from gossamer import topology
+from gossamer.acceleration.calls import Calls
+from gossamer.acceleration.kinds import Kind, kind_of
+from gossamer.counts import sparsity_of
+
+_DTYPES = (torch.float32, torch.float64)
+
+
+class Subject(NamedTuple):
+    """One layer.
+
+    Attributes:
+        name: in the model.
+        layer: of the copy that is measured.
+        kind: its row in `KINDS`.
+        given: the storage it has: dense or csr.
+        calls: how the example has it called.
+        sparse: the layer as a truly sparse one; None where `reason` says why it stays as it is.
+        sparsity: fraction of its weights that do not exist or are zero.
+        reason: why it is left as it is; empty where it is not.
+    """
+
+    name: str
+    layer: nn.Module
+    kind: Kind
+    given: str
+    calls: Calls
+    sparse: Any
+    sparsity: float
+    reason: str
+
+    def describe(self) -> dict[str, Any]:
+        """Return all that its times depend on beside the machine, as JSON takes it."""
+        calls = [[list(call.shape), list(call.stride), str(call.dtype), times] for call, times in self.calls.items()]
+        places = topology.fingerprint(self.sparse.topology)
+        return {"name": self.name, "given": self.given, "topology": places, "calls": calls, "layer": repr(self.layer)}
+
+
+def layers_of(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the layers that have a kind by name, one that has several names by the first."""
+    return {name: module for name, module in model.named_modules() if kind_of(module)}
+
+
+def subject(model: nn.Module, name: str, layer: nn.Module, calls: Calls) -> Subject:
+    """Look at one layer and make it truly sparse if it can change.
+
+    Args:
+        model: that the layer is in.
+        name: of the layer.
+        layer: one of `layers_of(model)`.
+        calls: what it is called with.
+    """
+    kind = kind_of(layer)
+    assert kind is not None
+    given = "csr" if type(layer) is kind.sparse else "dense"
+    reason = _hooks(layer) or _called(layer, calls) or _sharing(model, layer)
+    sparsity = _sparsity(layer, given)
+    if not reason and given == "dense" and sparsity == 0:
+        reason = "none of its weights is zero"
+    sparse = None
+    if not reason:
+        sparse = layer if given == "csr" else kind.sparse.from_dense(layer)
+    return Subject(name, layer, kind, given, calls, sparse, sparsity, reason)
+
+
+def _hooks(layer: nn.Module) -> str:
+    parts: Mapping[str, Any] = vars(layer)
+    if parts["_forward_pre_hooks"] or parts["_forward_hooks"] or parts["_backward_hooks"]:
+        return "it has hooks, which another layer would not have"
+    return "" if _weight(layer) is not None else "its weight is no parameter of its own"
+
+
+def _called(layer: nn.Module, calls: Calls) -> str:
+    weight = _weight(layer)
+    assert weight is not None
+    if not calls:
+        return "the example does not call it"
+    if weight.dtype not in _DTYPES:
+        return f"its weights are {_short(weight.dtype)}; float32 and float64 can be held otherwise"
+    if other := [call.dtype for call in calls if call.dtype != weight.dtype]:
+        return f"it is called with {_short(other[0])}, its weights are {_short(weight.dtype)}"
+    return ""
+
+
+def _sharing(model: nn.Module, layer: nn.Module) -> str:
+    own = {id(parameter) for parameter in layer.parameters(recurse=False)}
+    for name, module in model.named_modules():
+        if module is not layer and any(id(part) in own for part in module._parameters.values()):
+            return f"it shares a parameter with {name or 'the model'}"
+    return ""
+
+
+def _sparsity(layer: nn.Module, given: str) -> float:
+    if given == "csr":
+        return float(layer.sparsity)  # type: ignore[arg-type]
+    weight = _weight(layer)
+    return 0.0 if weight is None else sparsity_of(int(weight.count_nonzero()), weight.numel())
+
+
+def _weight(layer: nn.Module) -> nn.Parameter | None:
+    return layer._parameters.get("values", layer._parameters.get("weight"))
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
