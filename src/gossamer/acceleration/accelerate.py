@@ -100,7 +100,11 @@ def _subjects(model: nn.Module, example: Any) -> list[Subject]:
 
 
 def _measured(
-    model: nn.Module, others: Mapping[str, Mapping[str, nn.Module]], example: Any, open_: Sequence[Subject], seconds: float
+    model: nn.Module,
+    others: Mapping[str, Mapping[str, nn.Module]],
+    example: Any,
+    open_: Sequence[Subject],
+    seconds: float,
 ) -> _Outcome:
     share = _FOR_LAYERS * seconds / max(1, len(open_))
     verdicts = {one.name: judge(one, others[one.name], seconds=share) for one in open_}

@@ -68,9 +68,8 @@ class Accelerated:
     def __str__(self) -> str:
         header = ["layer", "sparsity", "dense ms", "chosen", "ms", "bytes", ""]
         rows = [header, *(_cells(row) for row in self.layers)]
-        total = ["model", "", "", "", _ms(self.ms), f"{self.bytes:,}", f"given: {_ms(self.given_ms)} ms, "]
-        total[-1] = f"given: {_ms(self.given_ms)} ms, {self.given_bytes:,} bytes" if self.ms is not None else ""
-        rows.append(total)
+        before = "" if self.ms is None else f"given: {_ms(self.given_ms)} ms, {self.given_bytes:,} bytes"
+        rows.append(["model", "", "", "", _ms(self.ms), f"{self.bytes:,}", before])
         lines = _aligned(rows)
         return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:], *([self.note] if self.note else [])])
 

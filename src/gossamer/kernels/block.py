@@ -68,9 +68,7 @@ def _one_sample(pointers, columns, values, bias, x, y, rows, num_columns, start,
             while slot + 4 <= end:
                 place = slot * r
                 one = multiply_add(load_lanes(values, place, rows), splat_lanes(x[columns[slot]], rows), one)
-                two = multiply_add(
-                    load_lanes(values, place + r, rows), splat_lanes(x[columns[slot + 1]], rows), two
-                )
+                two = multiply_add(load_lanes(values, place + r, rows), splat_lanes(x[columns[slot + 1]], rows), two)
                 three = multiply_add(
                     load_lanes(values, place + 2 * r, rows), splat_lanes(x[columns[slot + 2]], rows), three
                 )
@@ -142,7 +140,14 @@ def _one_sample_task(real, integer, rows, num_columns):
 
 
 def multiply(
-    pointers: Tensor, columns: Tensor, values: Tensor, bias: Tensor, x_FB: Tensor, y_PB: Tensor, *, shape: tuple[int, int]
+    pointers: Tensor,
+    columns: Tensor,
+    values: Tensor,
+    bias: Tensor,
+    x_FB: Tensor,
+    y_PB: Tensor,
+    *,
+    shape: tuple[int, int],
 ) -> None:
     """Write W x + b to y.
 

@@ -82,9 +82,7 @@ def fan_in_linear(x_FB: Tensor, values: Tensor, indices: Tensor, bias: Tensor) -
     return result
 
 
-def block_entries(
-    columns: Tensor, pointers: Tensor, shape: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
+def block_entries(columns: Tensor, pointers: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Return row and column of each value in blocks, int64, shape [blocks * r * c]; rows go up to P."""
     rows, width = shape
     device = columns.device

@@ -24,7 +24,9 @@ def _data(context, builder, array_type, array):
 
 def _multiply_add(builder, left, right, addend):
     vector = addend.type
-    return builder.call(_declare(builder, f"llvm.fma.{_llvm_name(vector)}", vector, [vector] * 3), [left, right, addend])
+    return builder.call(
+        _declare(builder, f"llvm.fma.{_llvm_name(vector)}", vector, [vector] * 3), [left, right, addend]
+    )
 
 
 @intrinsic
@@ -112,9 +114,7 @@ def store_rows(typingctx, array, row, column, totals):
             place = builder.add(arguments[1], ir.IntType(64)(k))
             pointer = _element_pointer(context, builder, array, arguments[0], place, arguments[2])
             vector = arguments[3].type.element
-            done = builder.store(
-                builder.extract_value(arguments[3], k), builder.bitcast(pointer, vector.as_pointer())
-            )
+            done = builder.store(builder.extract_value(arguments[3], k), builder.bitcast(pointer, vector.as_pointer()))
             done.align = array.dtype.bitwidth // 8
         return context.get_dummy_value()
 
