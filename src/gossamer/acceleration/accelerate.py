@@ -48,8 +48,8 @@ def accelerate(
             arguments.
         formats: name -> function that holds a truly sparse layer otherwise, or returns None; None: all there are, see
             `gossamer.formats`.
-        cache: whether to use, and to keep, what was measured for the same layers, shapes, threads, versions and machine:
-            in $GOSSAMER_CACHE, or else in the user's cache folder.
+        cache: whether to use, and to keep, what was measured for the same layers, shapes, threads, versions and
+            machine: in $GOSSAMER_CACHE, or else in the user's cache folder.
         seconds: about how long to time, > 0. Compiling kernels for the first time, and five passes of everything, may
             take longer.
 
@@ -70,7 +70,6 @@ def accelerate(
     """
     if not 0 < seconds < math.inf:
         raise ValueError(f"seconds must be above 0 and finite, got {seconds}; 10 is the default")
-    # Reading the outputs costs nothing and compares what a cached choice makes with what the model makes.
     with torch.random.fork_rng(devices=[]):
         subjects = _subjects(model, example_input)
         open_ = [one for one in subjects if not one.reason]

@@ -8,7 +8,7 @@ from torch import nn
 
 from gossamer import topology
 from gossamer.acceleration.calls import Calls
-from gossamer.acceleration.kinds import Kind, kind_of
+from gossamer.acceleration.kinds import KINDS, Kind, kind_of
 from gossamer.counts import sparsity_of
 
 _DTYPES = (torch.float32, torch.float64)
@@ -57,12 +57,18 @@ def subject(model: nn.Module, name: str, layer: nn.Module, calls: Calls) -> Subj
         name: of the layer.
         layer: one of `layers_of(model)`.
         calls: what it is called with.
+
+    Raises:
+        TypeError: a layer of no kind.
     """
-    kind = kind_of(layer)
-    assert kind is not None
+    kind, weight = kind_of(layer), _weight(layer)
+    if kind is None:
+        raise TypeError(
+            f"{type(layer).__name__} has one storage only; give a layer of {[each.dense for each in KINDS]}"
+        )
     given = "csr" if type(layer) is kind.sparse else "dense"
-    reason = _hooks(layer) or _called(layer, calls) or _sharing(model, layer)
-    sparsity = _sparsity(layer, given)
+    sparsity = 0.0 if weight is None else _sparsity(layer, weight)
+    reason = _unfit(layer, weight, calls) or _sharing(model, layer)
     if not reason and given == "dense" and sparsity == 0:
         reason = "none of its weights is zero"
     sparse = None
@@ -71,23 +77,19 @@ def subject(model: nn.Module, name: str, layer: nn.Module, calls: Calls) -> Subj
     return Subject(name, layer, kind, given, calls, sparse, sparsity, reason)
 
 
-def _hooks(layer: nn.Module) -> str:
+def _unfit(layer: nn.Module, weight: nn.Parameter | None, calls: Calls) -> str:
+    """Why nothing else can stand in a layer's place, or nothing."""
     parts: Mapping[str, Any] = vars(layer)
     if parts["_forward_pre_hooks"] or parts["_forward_hooks"] or parts["_backward_hooks"]:
         return "it has hooks, which another layer would not have"
-    return "" if _weight(layer) is not None else "its weight is no parameter of its own"
-
-
-def _called(layer: nn.Module, calls: Calls) -> str:
-    weight = _weight(layer)
-    assert weight is not None
+    if weight is None:
+        return "its weight is no parameter of its own"
     if not calls:
         return "the example does not call it"
     if weight.dtype not in _DTYPES:
         return f"its weights are {_short(weight.dtype)}; float32 and float64 can be held otherwise"
-    if other := [call.dtype for call in calls if call.dtype != weight.dtype]:
-        return f"it is called with {_short(other[0])}, its weights are {_short(weight.dtype)}"
-    return ""
+    others = [call.dtype for call in calls if call.dtype != weight.dtype]
+    return f"it is called with {_short(others[0])}, its weights are {_short(weight.dtype)}" if others else ""
 
 
 def _sharing(model: nn.Module, layer: nn.Module) -> str:
@@ -98,11 +100,10 @@ def _sharing(model: nn.Module, layer: nn.Module) -> str:
     return ""
 
 
-def _sparsity(layer: nn.Module, given: str) -> float:
-    if given == "csr":
+def _sparsity(layer: nn.Module, weight: nn.Parameter) -> float:
+    if "values" in layer._parameters:
         return float(layer.sparsity)  # type: ignore[arg-type]
-    weight = _weight(layer)
-    return 0.0 if weight is None else sparsity_of(int(weight.count_nonzero()), weight.numel())
+    return sparsity_of(int(weight.count_nonzero()), weight.numel())
 
 
 def _weight(layer: nn.Module) -> nn.Parameter | None:

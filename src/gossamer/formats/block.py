@@ -205,7 +205,7 @@ def _num_blocks(places: Topology, shape: tuple[int, int]) -> int:
     size = -(-places.shape[0] // shape[0]) * -(-places.shape[1] // shape[1])
     # A mark for each block is faster than to sort, as long as that is no detour through the size of the weight.
     if size > 64 * places.num_active:
-        return torch.unique(blocks).numel()
+        return int(torch.unique(blocks).numel())
     marks = torch.zeros(size, dtype=torch.bool)
     marks[blocks] = True
     return int(marks.sum())

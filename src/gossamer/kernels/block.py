@@ -8,7 +8,6 @@ sample there is no batch to put into a vector: the rows of a block are the vecto
 
 from functools import cache
 
-import numba
 import numpy as np
 import torch
 from numba import carray, cfunc, njit, types

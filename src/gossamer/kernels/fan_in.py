@@ -8,7 +8,6 @@ output has a tile of its own.
 
 from functools import cache
 
-import numba
 import numpy as np
 import torch
 from numba import carray, cfunc, njit, types

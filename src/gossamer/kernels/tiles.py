@@ -66,17 +66,10 @@ def add_rows(typingctx, vector, indices, place, array, column, totals):
     """Return totals[k] + vector[place + k] * the tile at array[indices[place + k], column]."""
 
     def codegen(context, builder, signature, arguments):
-        data, places = (_data(context, builder, kind, value) for kind, value in zip((vector, indices), arguments))
-        sums = arguments[5]
-        for k in range(totals.count):
-            slot = builder.add(arguments[2], ir.IntType(64)(k))
-            row = builder.sext(builder.load(builder.gep(places, [slot])), ir.IntType(64))
-            pointer = _element_pointer(context, builder, array, arguments[3], row, arguments[4])
-            tile = _load(builder, pointer, sums.type.element, array.dtype.bitwidth // 8)
-            factor = _splat(builder, sums.type.element, builder.load(builder.gep(data, [slot])))
-            total = _multiply_add(builder, factor, tile, builder.extract_value(sums, k))
-            sums = builder.insert_value(sums, total, k)
-        return sums
+        def loaded(address, kind):
+            return _load(builder, address, kind, array.dtype.bitwidth // 8)
+
+        return _add_rows(context, builder, (vector, indices, array), arguments, loaded)
 
     return totals(vector, indices, types.intp, array, types.intp, totals), codegen
 
@@ -86,23 +79,31 @@ def add_first_of_rows(typingctx, vector, indices, place, array, column, totals, 
     """`add_rows` with the first `count` lanes alone; the others are not read."""
 
     def codegen(context, builder, signature, arguments):
-        data, places = (_data(context, builder, kind, value) for kind, value in zip((vector, indices), arguments))
-        sums, bits = arguments[5], ir.IntType(32)(array.dtype.bitwidth // 8)
-        mask, kind = _mask(builder, totals.dtype, arguments[6]), sums.type.element
-        for k in range(totals.count):
-            slot = builder.add(arguments[2], ir.IntType(64)(k))
-            row = builder.sext(builder.load(builder.gep(places, [slot])), ir.IntType(64))
-            pointer = _element_pointer(context, builder, array, arguments[3], row, arguments[4])
-            pointer = builder.bitcast(pointer, kind.as_pointer())
-            name = f"llvm.masked.load.{_llvm_name(kind)}.p0"
-            masked = _declare(builder, name, kind, [pointer.type, ir.IntType(32), mask.type, kind])
-            tile = builder.call(masked, [pointer, bits, mask, ir.Constant(kind, None)])
-            factor = _splat(builder, kind, builder.load(builder.gep(data, [slot])))
-            total = _multiply_add(builder, factor, tile, builder.extract_value(sums, k))
-            sums = builder.insert_value(sums, total, k)
-        return sums
+        mask, align = _mask(builder, totals.dtype, arguments[6]), ir.IntType(32)(array.dtype.bitwidth // 8)
+
+        def loaded(address, kind):
+            address = builder.bitcast(address, kind.as_pointer())
+            name, types_ = f"llvm.masked.load.{_llvm_name(kind)}.p0", [address.type, align.type, mask.type, kind]
+            return builder.call(_declare(builder, name, kind, types_), [address, align, mask, ir.Constant(kind, None)])
+
+        return _add_rows(context, builder, (vector, indices, array), arguments, loaded)
 
     return totals(vector, indices, types.intp, array, types.intp, totals, types.intp), codegen
+
+
+def _add_rows(context, builder, kinds, arguments, loaded):
+    """The sums of `add_rows`, whose tiles `loaded` takes from an address."""
+    vector, indices, array = kinds
+    values, places = _data(context, builder, vector, arguments[0]), _data(context, builder, indices, arguments[1])
+    sums = arguments[5]
+    for k in range(sums.type.count):
+        slot = builder.add(arguments[2], ir.IntType(64)(k))
+        row = builder.sext(builder.load(builder.gep(places, [slot])), ir.IntType(64))
+        tile = loaded(_element_pointer(context, builder, array, arguments[3], row, arguments[4]), sums.type.element)
+        factor = _splat(builder, sums.type.element, builder.load(builder.gep(values, [slot])))
+        total = _multiply_add(builder, factor, tile, builder.extract_value(sums, k))
+        sums = builder.insert_value(sums, total, k)
+    return sums
 
 
 @intrinsic
@@ -110,11 +111,8 @@ def store_rows(typingctx, array, row, column, totals):
     """Write totals[k] to array[row + k, column] and the columns after it."""
 
     def codegen(context, builder, signature, arguments):
-        for k in range(totals.count):
-            place = builder.add(arguments[1], ir.IntType(64)(k))
-            pointer = _element_pointer(context, builder, array, arguments[0], place, arguments[2])
-            vector = arguments[3].type.element
-            done = builder.store(builder.extract_value(arguments[3], k), builder.bitcast(pointer, vector.as_pointer()))
+        for k, address in _row_pointers(context, builder, array, arguments):
+            done = builder.store(builder.extract_value(arguments[3], k), address)
             done.align = array.dtype.bitwidth // 8
         return context.get_dummy_value()
 
@@ -127,17 +125,23 @@ def store_first_of_rows(typingctx, array, row, column, totals, count):
 
     def codegen(context, builder, signature, arguments):
         mask, vector = _mask(builder, totals.dtype, arguments[4]), arguments[3].type.element
-        for k in range(totals.count):
-            place = builder.add(arguments[1], ir.IntType(64)(k))
-            pointer = _element_pointer(context, builder, array, arguments[0], place, arguments[2])
-            pointer = builder.bitcast(pointer, vector.as_pointer())
+        align = ir.IntType(32)(array.dtype.bitwidth // 8)
+        for k, address in _row_pointers(context, builder, array, arguments):
             name = f"llvm.masked.store.{_llvm_name(vector)}.p0"
-            masked = _declare(builder, name, ir.VoidType(), [vector, pointer.type, ir.IntType(32), mask.type])
-            align = ir.IntType(32)(array.dtype.bitwidth // 8)
-            builder.call(masked, [builder.extract_value(arguments[3], k), pointer, align, mask])
+            masked = _declare(builder, name, ir.VoidType(), [vector, address.type, align.type, mask.type])
+            builder.call(masked, [builder.extract_value(arguments[3], k), address, align, mask])
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, totals, types.intp), codegen
+
+
+def _row_pointers(context, builder, array, arguments):
+    """Yield k and where the k-th of the tiles `arguments[3]` belongs."""
+    totals = arguments[3].type
+    for k in range(totals.count):
+        row = builder.add(arguments[1], ir.IntType(64)(k))
+        address = _element_pointer(context, builder, array, arguments[0], row, arguments[2])
+        yield k, builder.bitcast(address, totals.element.as_pointer())
 
 
 @intrinsic
