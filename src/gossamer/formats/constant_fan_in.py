@@ -34,7 +34,7 @@ class FanInLinear(nn.Module):
     Example:
         >>> layer = SparseLinear(8, 16, sparsity=0.75, generator=torch.Generator().manual_seed(0))
         >>> hold(layer)
-        FanInLinear(in_features=8, out_features=16, fan_in=4)
+        FanInLinear(in_features=8, out_features=16, fan_in=5)
 
     Cost: memory of the fan-in times the outputs, 6 bytes each with up to 32,768 inputs and float32, else 8.
     """
