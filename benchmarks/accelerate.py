@@ -12,6 +12,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from rich.console import Console
@@ -87,7 +88,7 @@ def text(batch: int) -> Case:
 
 def autoencoder(batch: int) -> Case:
     sizes = [784, 512, 256, 64, 256, 512, 784]
-    layers = [part for pair in zip(sizes[:-1], sizes[1:], strict=True) for part in (nn.Linear(*pair), nn.ReLU())]
+    layers = [part for pair in pairwise(sizes) for part in (nn.Linear(*pair), nn.ReLU())]
     return nn.Sequential(*layers[:-1]), torch.randn(batch, 784)
 
 

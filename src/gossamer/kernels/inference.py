@@ -136,6 +136,7 @@ def _is_plain(x: Tensor) -> bool:
     return (
         type(x) is Tensor
         and x.is_cpu
+        and x.dtype in _DTYPES
         and not (x.requires_grad and torch.is_grad_enabled())
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]
