@@ -44,27 +44,17 @@ CSR = {"csr": formats.LINEAR["csr"]}
 def test_the_model_given_is_left_as_it_is() -> None:
     model = masked(nn.Sequential(nn.Linear(40, 40), nn.BatchNorm1d(40), nn.Dropout(), nn.Linear(40, 10)))
     model[1].eval()  # type: ignore[index]
-    before, state = copy.deepcopy(model), torch.random.get_rng_state()
+    before, example = copy.deepcopy(model), torch.randn(8, 40)
+    state = torch.random.get_rng_state()
 
-    fast, _ = accelerate(model, torch.randn(8, 40), formats=CSR, cache=False)
+    fast, _ = accelerate(model, example, formats=CSR, cache=False)
 
     assert all(map(torch.equal, model.state_dict().values(), before.state_dict().values()))
     assert [module.training for module in model.modules()] == [module.training for module in before.modules()]
     assert [module.training for module in fast.modules()] == [module.training for module in before.modules()]
     assert not any(module._forward_pre_hooks for module in (*model.modules(), *fast.modules()))
-    assert torch.equal(torch.random.get_rng_state(), state) or True
+    assert torch.equal(torch.random.get_rng_state(), state)
     assert not {id(part) for part in fast.parameters()} & {id(part) for part in model.parameters()}
-
-
-def test_numbers_that_a_model_draws_are_not_used_up() -> None:
-    model, example = masked(chain(40, 40, 10)), torch.randn(8, 40)
-    torch.manual_seed(3)
-    expected = torch.rand(3)
-    torch.manual_seed(3)
-
-    accelerate(model, example, formats=CSR, cache=False)
-
-    assert torch.equal(torch.rand(3), expected)
 
 
 def test_each_changed_layer_has_its_storage_and_its_bytes() -> None:
@@ -97,7 +87,7 @@ def test_examples_of_every_kind(kind: str) -> None:
             self.layer = nn.Linear(40, 40)
 
         def forward(self, one: Tensor, two: Tensor | None = None) -> dict[str, Any]:
-            return {"sum": self.layer(input=one) + (0 if two is None else two), "words": "and more"}
+            return {"sum": self.layer(one) + (0 if two is None else two), "words": "and more"}
 
     one, two = torch.randn(8, 40), torch.randn(8, 40)
     example = {"tensor": one, "tuple": (one, two), "dict": {"two": two, "one": one}}[kind]
@@ -166,6 +156,17 @@ class TestLayersLeftAsTheyWere:
 
         assert self.reason(model) == "it has hooks, which another layer would not have"
 
+    def test_called_by_name(self) -> None:
+        class Named(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layer = nn.Linear(40, 40)
+
+            def forward(self, inputs: Tensor) -> Tensor:
+                return self.layer(input=inputs)  # type: ignore[no-any-return]
+
+        assert self.reason(masked(Named())) == "its input is given by name, and other layers have other names"
+
     def test_half_precision(self) -> None:
         reason = self.reason(masked(chain(40, 40)).bfloat16(), torch.randn(8, 40).bfloat16())
 
@@ -233,10 +234,11 @@ def test_odd_models_compute_the_same(model: nn.Module, example: Tensor) -> None:
 
 def test_accelerated_twice_nothing_changes() -> None:
     model, example = masked(chain(64, 64)), torch.randn(1, 64)
-    fast, first = accelerate(model, example, cache=False)
+    fast, first = accelerate(model, example, formats={"block": formats.LINEAR["block"]}, cache=False)
     again, second = accelerate(fast, example, cache=False)
 
     assert first.is_faster
+    assert second.layers == ()
     assert not second.is_faster
     assert torch.equal(again(example), fast(example))
 
@@ -264,12 +266,10 @@ def test_the_table_is_aligned_and_says_why() -> None:
     model[2].weight.data += 1  # type: ignore[index, operator, union-attr]
     _, table = accelerate(model, torch.randn(8, 40), formats=CSR, cache=False)
 
-    assert str(table).splitlines() == [
-        "layer  sparsity  dense ms  chosen  ms   bytes",
-        str(table).splitlines()[1],
-        *str(table).splitlines()[2:4],
-        str(table).splitlines()[4],
-    ]
-    assert str(table).splitlines()[2].startswith("0        9")
-    assert str(table).splitlines()[3].endswith("none of its weights is zero")
-    assert str(table).splitlines()[4].endswith(f"given: 4 ms, {table.given_bytes:,} bytes")
+    header, line, first, second, total = str(table).splitlines()
+    assert header.split() == ["layer", "sparsity", "dense", "ms", "chosen", "ms", "bytes"]
+    assert set(line) == {"-"}
+    assert first == f"0        {100 * table.layers[0].sparsity:.1f} %         4  csr      1  {table.layers[0].bytes:,}"
+    assert second.endswith("48,160  none of its weights is zero")
+    assert total.endswith(f"{table.bytes:,}  given: 4 ms, {table.given_bytes:,} bytes")
+    assert first.index("csr") == second.index("dense") == header.index("chosen")

@@ -124,7 +124,8 @@ def _remembered(
 ) -> _Outcome | None:
     """What an earlier call measured, if it is whole and what it chose still computes the same."""
     outcome = _from_json(kept.read(path))
-    if outcome is None or outcome.verdicts.keys() != {one.name for one in open_}:
+    names = {one.name for one in open_}
+    if outcome is None or outcome.verdicts.keys() != names or not names.issuperset(outcome.settled.names):
         return None
     for one in open_:
         chosen = outcome.verdicts[one.name].chosen

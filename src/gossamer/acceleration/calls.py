@@ -16,11 +16,13 @@ class Call(NamedTuple):
         shape: of the input.
         stride: of the input, which decides what has to be copied.
         dtype: of the input.
+        by_name: whether it was given by the name of the argument, which differs from class to class.
     """
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     dtype: torch.dtype
+    by_name: bool = False
 
 
 Calls = Counter[Call]
@@ -62,7 +64,7 @@ def watched(model: nn.Module, layers: Mapping[str, nn.Module], example: Any) -> 
     def watch(name: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
             given = args[0] if args else next(iter(keywords.values()))
-            calls[name][Call(tuple(given.shape), given.stride(), given.dtype)] += 1
+            calls[name][Call(tuple(given.shape), given.stride(), given.dtype, not args)] += 1
 
         return hook
 

@@ -86,6 +86,8 @@ def _unfit(layer: nn.Module, weight: nn.Parameter | None, calls: Calls) -> str:
         return "its weight is no parameter of its own"
     if not calls:
         return "the example does not call it"
+    if any(call.by_name for call in calls):
+        return "its input is given by name, and other layers have other names"
     if weight.dtype not in _DTYPES:
         return f"its weights are {_short(weight.dtype)}; float32 and float64 can be held otherwise"
     others = [call.dtype for call in calls if call.dtype != weight.dtype]
