@@ -62,9 +62,8 @@ def _measured(shape: tuple[int, int], batch: int, sparsity: float, seconds: floa
     for name, pattern in _PATTERNS.items():
         layer = _layer(shape, sparsity, pattern)
         held = formats.LINEAR[name](layer)
-        row: dict[str, Any] = {"format": name, "sparsity": layer.sparsity, "dense_bytes": 4 * (shape[0] + 1) * shape[1]}
         dense = layer.to_dense()
-        row["dense_bytes"] = formats.held_bytes(dense)
+        row: dict[str, Any] = {"format": name, "sparsity": layer.sparsity, "dense_bytes": formats.held_bytes(dense)}
         if held is None:
             rows.append(
                 {**row, "bytes": None, "dense_ms": None, "ms": None, "training_dense_ms": None, "training_ms": None}
