@@ -58,15 +58,20 @@ def pruned(name: str, sparsity: float) -> tuple[nn.Module, Tensor]:
     """One of NAMES, most of its weights zero, in evaluation mode; and a batch."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model, example = {
-            "mlp": lambda: (chain(200, 400, 400, 10), torch.randn(64, 200)),
-            "lenet": lambda: (lenet(), torch.randn(8, 1, 28, 28)),
-            "transformer": lambda: (nn.Sequential(Attention(128, 4)), torch.randn(4, 16, 128)),
-            "resnet": lambda: (
-                models.resnet(8, num_classes=10, generator=torch.Generator().manual_seed(0)),
-                torch.randn(2, 3, 32, 32),
-            ),
-            "text": lambda: (Text(), torch.randint(500, (32, 10))),
-            "autoencoder": lambda: (chain(300, 200, 50, 200, 300), torch.randn(32, 300)),
-        }[name]()
+        model, example = _made(name)
     return pruning.prune(model, sparsity=sparsity).eval(), example
+
+
+def _made(name: str) -> tuple[nn.Module, Tensor]:
+    if name == "mlp":
+        return chain(200, 400, 400, 10), torch.randn(64, 200)
+    if name == "lenet":
+        return lenet(), torch.randn(8, 1, 28, 28)
+    if name == "transformer":
+        return nn.Sequential(Attention(128, 4)), torch.randn(4, 16, 128)
+    if name == "resnet":
+        model = models.resnet(8, num_classes=10, generator=torch.Generator().manual_seed(0))
+        return model, torch.randn(2, 3, 32, 32)
+    if name == "text":
+        return Text(), torch.randint(500, (32, 10))
+    return chain(300, 200, 50, 200, 300), torch.randn(32, 300)

@@ -9,7 +9,7 @@ from torch.nn.utils import parametrizations
 
 import gossamer as gs
 from gossamer import formats
-from gossamer.acceleration import accelerate
+from gossamer.acceleration import KINDS, Kind, accelerate, kinds
 from gossamer.acceleration.calls import watched
 from gossamer.nn import SparseLinear
 
@@ -173,16 +173,17 @@ class TestLayersLeftAsTheyWere:
         assert reason == "its weights are bfloat16; float32 and float64 can be held otherwise"
 
     def test_tied_weights(self) -> None:
-        model = nn.Sequential(nn.Embedding(40, 40), masked(nn.Linear(40, 40)))
-        model[0].weight = model[1].weight  # type: ignore[union-attr]
+        embedding, linear = nn.Embedding(40, 40), nn.Linear(40, 40)
+        model = nn.Sequential(embedding, masked(linear))
+        embedding.weight = linear.weight
 
         assert self.reason(model, torch.tensor([[3, 4]])) == "it shares a parameter with 0"
 
     def test_more_memory_than_dense(self) -> None:
-        model = chain(40, 40)
-        model[0].weight.data[0, 0] = 0  # type: ignore[index, operator, union-attr]
+        layer = nn.Linear(40, 40)
+        layer.weight.data[0, 0] = 0
 
-        assert self.reason(model) == "nothing holds it in less memory than dense and computes the same"
+        assert self.reason(nn.Sequential(layer)) == "nothing holds it in less memory than dense and computes the same"
 
     def test_a_model_that_asks_for_the_weight(self) -> None:
         class Regularized(nn.Module):
@@ -255,6 +256,33 @@ def test_a_saved_result_loads_truly_sparse_where_the_model_was_dense(tmp_path: A
     assert torch.allclose(loaded(example), model(example), atol=1e-5)
 
 
+class Doubled(nn.Linear):
+    """A kind of its own: twice what a linear layer gives."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return 2 * super().forward(inputs)
+
+
+class SparseDoubled(SparseLinear):
+    """The same, truly sparse."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return 2 * super().forward(inputs)
+
+
+def test_a_row_enrols_another_kind_of_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, example = masked(nn.Sequential(Doubled(40, 40))), torch.randn(8, 40)
+    _, before = accelerate(model, example, cache=False)
+    monkeypatch.setattr(kinds, "KINDS", (*KINDS, Kind(dense=Doubled, sparse=SparseDoubled, formats=formats.ANY)))
+
+    fast, after = accelerate(model, example, cache=False)
+
+    assert before.layers == ()
+    assert after.layers[0].chosen == "csr"
+    assert type(fast[0]) is SparseDoubled  # type: ignore[index]
+    assert torch.allclose(fast(example), model(example), atol=1e-5)
+
+
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
 def test_no_time_at_all_is_refused(seconds: float) -> None:
     with pytest.raises(ValueError, match="seconds must be above 0"):
@@ -262,8 +290,8 @@ def test_no_time_at_all_is_refused(seconds: float) -> None:
 
 
 def test_the_table_is_aligned_and_says_why() -> None:
-    model = masked(chain(40, 300, 40))
-    model[2].weight.data += 1  # type: ignore[index, operator, union-attr]
+    last = nn.Linear(300, 40)
+    model = nn.Sequential(masked(nn.Linear(40, 300)), nn.ReLU(), last)
     _, table = accelerate(model, torch.randn(8, 40), formats=CSR, cache=False)
 
     header, line, first, second, total = str(table).splitlines()

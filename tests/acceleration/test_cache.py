@@ -10,6 +10,7 @@ from torch import nn
 from gossamer import formats
 from gossamer.acceleration import accelerate, cache
 from gossamer.acceleration.table import Accelerated
+from gossamer.machine import describe_machine
 
 from .architectures import chain
 
@@ -95,7 +96,7 @@ def test_another_version_or_machine_is_another_question(
 ) -> None:
     run(model_of())
     no_timing()
-    described = cache.describe_machine()
+    described = describe_machine()
     monkeypatch.setattr(cache, "describe_machine", lambda: {**described, version: "another"})
 
     with pytest.raises(TimedError):

@@ -32,8 +32,9 @@ def checkpoint(own_folder: Path) -> Path:
     (own_folder / "own_fast.py").write_text(BUILD)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(64, 80), nn.ReLU(), nn.Linear(80, 10))
-        model[0].weight.data *= torch.rand(80, 64) < 0.1
+        first = nn.Linear(64, 80)
+        first.weight.data *= torch.rand(80, 64) < 0.1
+        model = nn.Sequential(first, nn.ReLU(), nn.Linear(80, 10))
     torch.save(model.state_dict(), own_folder / "net.pt")
     return own_folder / "net.pt"
 
@@ -105,8 +106,9 @@ def test_where_nothing_is_faster_nothing_is_written(checkpoint: Path, dense_wins
 
 
 def test_images_need_a_shape(checkpoint: Path, sparse_wins: None) -> None:
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 40))
-    model[2].weight.data[:, 5:] = 0
+    last = nn.Linear(72, 40)
+    last.weight.data[:, 5:] = 0
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), last)
     torch.save(model.state_dict(), "images.pt")
     words = ("accelerate", "images.pt", "--model", "own_fast:convolutions")
 

@@ -28,9 +28,10 @@ def test_every_topology_and_batch_equals_the_dense_product(name: str, mask: Tens
     module = formats.LINEAR[name](layer)
 
     assert module is not None or (name, mask.shape[1]) in {("constant_fan_in", 5), ("block", 5)} or mask.shape[0] < 16
-    for batch in BATCHES if module else []:
+    for batch in BATCHES:
         inputs = inputs_of(layer, batch)
-        check(module(inputs), layer, inputs)
+        if module is not None:
+            check(module(inputs), layer, inputs)
 
 
 @pytest.mark.parametrize("batch", BATCHES)
@@ -136,7 +137,7 @@ def test_copies_and_files_have_the_same_bits(name: str) -> None:
 def test_a_state_of_the_same_topology_loads(name: str) -> None:
     layer = layer_of(MASKS["ragged"])
     source, target = held(name, layer), held(name, layer)
-    source.values.mul_(2)  # type: ignore[operator, union-attr]
+    source.values.mul_(2)  # type: ignore[operator]
     inputs = torch.randn(3, 70)
 
     target.load_state_dict(source.state_dict())
@@ -177,7 +178,8 @@ def test_the_layer_that_trains_comes_back(name: str, mask: Tensor, bias: bool) -
     assert isinstance(back, SparseLinear)
     assert torch.equal(back.to_dense().weight, layer.to_dense().weight)
     assert (back.bias is None) == (layer.bias is None)
-    assert layer.bias is None or torch.equal(back.bias, layer.bias)
+    if back.bias is not None and layer.bias is not None:
+        assert torch.equal(back.bias, layer.bias)
 
 
 @pytest.mark.parametrize("name", HELD)

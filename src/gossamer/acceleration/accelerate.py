@@ -198,7 +198,7 @@ def _table(
                 reason=verdict.reason,
             )
         )
-    note = outcome.settled.note if subjects else f"{type(model).__name__} has no linear layer"
+    note = outcome.settled.note if subjects else f"{type(model).__name__} has no layer that can be held otherwise"
     return Accelerated(
         layers=tuple(rows),
         given_ms=outcome.settled.given_ms,

@@ -12,11 +12,11 @@ from gossamer.nn import SparseLinear
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A layer that can be dense or truly sparse, and what else can hold it.
+    """A layer that can be dense or truly sparse, and all that can hold it.
 
     Attributes:
         dense: its dense class; layers of exactly this class with zeros in their `weight` have candidates.
-        sparse: its truly sparse class, with `from_dense`, `topology`, `sparsity` and `values`.
+        sparse: its truly sparse class, with `from_dense`, `to_dense`, `topology`, `sparsity`, `values` and `bias`.
         formats: name -> what makes of the truly sparse layer another that computes the same, or None. The storages
             that the two classes are themselves have the names dense and csr.
     """
@@ -26,7 +26,7 @@ class Kind:
     formats: Mapping[str, formats.Hold]
 
 
-# A kind of layer whose dense and truly sparse classes name their parts like these needs a row here and nothing else.
+# A kind of layer needs a row here and nothing else; formats that suit every kind are `formats.ANY`.
 KINDS = (Kind(dense=nn.Linear, sparse=SparseLinear, formats=formats.LINEAR),)
 
 

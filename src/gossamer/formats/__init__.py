@@ -16,6 +16,8 @@ from gossamer.formats.size import held_bytes
 # What a storage does: it makes a module that computes what the truly sparse layer computes, or says None.
 Hold = Callable[[nn.Module], nn.Module | None]
 
-LINEAR: Mapping[str, Hold] = {"dense": _dense, "csr": _csr, "block": _block, "constant_fan_in": _constant_fan_in}
+# What holds every kind of layer, and what holds linear ones.
+ANY: Mapping[str, Hold] = {"dense": _dense, "csr": _csr}
+LINEAR: Mapping[str, Hold] = {**ANY, "block": _block, "constant_fan_in": _constant_fan_in}
 
-__all__ = ["LINEAR", "BlockLinear", "FanInLinear", "Hold", "held_bytes", "portable"]
+__all__ = ["ANY", "LINEAR", "BlockLinear", "FanInLinear", "Hold", "held_bytes", "portable"]

@@ -127,7 +127,7 @@ def hold(layer: nn.Module) -> BlockLinear | None:
     if layer.values.dtype not in (torch.float32, torch.float64):
         return None
     places, itemsize = layer.topology, layer.values.element_size()
-    most = dense_bytes(layer.out_features, layer.in_features, itemsize, bias=layer.bias is not None)
+    most = dense_bytes(layer)
     costs = {}
     for shape in SHAPES:
         if shape[0] <= block.most_rows() and shape[1] <= layer.in_features:

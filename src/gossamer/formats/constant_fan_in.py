@@ -111,7 +111,7 @@ def hold(layer: nn.Module) -> FanInLinear | None:
     # torch has no unsigned 16 bits to speak of.
     dtype = torch.int16 if layer.in_features <= 1 << 15 else places.column_indices.dtype
     size = groups * LANES * (fan_in * (values.element_size() + dtype.itemsize) + values.element_size())
-    if size >= dense_bytes(layer.out_features, layer.in_features, values.element_size(), bias=layer.bias is not None):
+    if size >= dense_bytes(layer):
         return None
     rows = topology.row_indices(places)
     place = torch.arange(places.num_active) - places.row_pointers[rows]

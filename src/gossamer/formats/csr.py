@@ -2,15 +2,14 @@
 
 from torch import nn
 
-from gossamer.formats.size import dense_bytes, held_bytes
-from gossamer.nn import SparseLinear
+from gossamer.formats.size import TrulySparse, dense_bytes, held_bytes
 
 
-def hold(layer: nn.Module) -> SparseLinear | None:
-    """Hold a weight as `nn.SparseLinear` does, which it is already.
+def hold(layer: nn.Module) -> nn.Module | None:
+    """Hold a weight as the truly sparse layers of `gossamer.nn` do, which it is already.
 
     Args:
-        layer: a `SparseLinear`; it is handed back itself.
+        layer: a truly sparse layer of any kind; it is handed back itself.
 
     Returns:
         The layer; None for other layers, and where it takes more memory than dense: with float32 from about a quarter
@@ -18,11 +17,11 @@ def hold(layer: nn.Module) -> SparseLinear | None:
 
     Example:
         >>> import torch
+        >>> from gossamer.nn import SparseLinear
         >>> sparse = SparseLinear(100, 100, sparsity=0.9, generator=torch.Generator())
         >>> hold(sparse) is sparse
         True
     """
-    if not isinstance(layer, SparseLinear):
+    if not isinstance(layer, TrulySparse):
         return None
-    size = dense_bytes(layer.out_features, layer.in_features, layer.values.element_size(), bias=layer.bias is not None)
-    return layer if held_bytes(layer) < size else None
+    return layer if held_bytes(layer) < dense_bytes(layer) else None

@@ -1,6 +1,25 @@
-"""What a module takes in memory."""
+"""What layers take in memory."""
 
-from torch import nn
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from gossamer.topology import Topology
+
+
+@runtime_checkable
+class TrulySparse(Protocol):
+    """A layer of `gossamer.nn` whose weight is values and topology."""
+
+    values: nn.Parameter
+    bias: Tensor | None
+
+    @property
+    def topology(self) -> Topology:
+        """Which weights exist."""
+
+    def to_dense(self) -> nn.Module:
+        """Return the dense layer that computes the same."""
 
 
 def held_bytes(module: nn.Module) -> int:
@@ -17,13 +36,11 @@ def held_bytes(module: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in tensors.values())
 
 
-def dense_bytes(outputs: int, inputs: int, itemsize: int, *, bias: bool) -> int:
-    """Return the bytes of a dense linear layer.
+def dense_bytes(layer: TrulySparse) -> int:
+    """Return the bytes that a truly sparse layer would take as a dense one.
 
     Args:
-        outputs: rows of its weight.
-        inputs: columns of its weight.
-        itemsize: bytes of one number.
-        bias: whether it has one.
+        layer: whose weight has a topology.
     """
-    return (outputs * inputs + outputs * bias) * itemsize
+    outputs, inputs = layer.topology.shape
+    return (outputs * inputs + outputs * (layer.bias is not None)) * layer.values.element_size()
