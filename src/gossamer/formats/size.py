@@ -2,7 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor, nn
+from torch import nn
 
 from gossamer.topology import Topology
 
@@ -12,7 +12,7 @@ class TrulySparse(Protocol):
     """A layer of `gossamer.nn` whose weight is values and topology."""
 
     values: nn.Parameter
-    bias: Tensor | None
+    bias: nn.Parameter | None
 
     @property
     def topology(self) -> Topology:
