@@ -9,6 +9,7 @@ from gossamer.nn import SparseLinear
 RELATIVE = {torch.float32: 1e-5, torch.float64: 1e-12}
 BATCHES = [0, 1, 3, 64, 130]
 HELD = {name: hold for name, hold in formats.LINEAR.items() if name in ("block", "constant_fan_in")}
+ALL = {**HELD, "compact": formats.LINEAR["compact"]}
 
 
 def ragged(outputs: int, inputs: int, seed: int = 5) -> Tensor:
@@ -26,7 +27,16 @@ def blocks(outputs: int, inputs: int, shape: tuple[int, int]) -> Tensor:
     return grid.repeat_interleave(shape[0], 0).repeat_interleave(shape[1], 1)[:outputs, :inputs]
 
 
+def neurons(outputs: int, inputs: int) -> Tensor:
+    """Every third output and every second input gone; the first is there."""
+    mask = torch.ones(outputs, inputs).bool()
+    mask[1::3], mask[:, 1::2] = False, False
+    return mask
+
+
 MASKS = {
+    "neurons": neurons(53, 70),
+    "outputs": neurons(50, 33) | torch.arange(50).remainder(3).ne(1)[:, None],
     "ragged": ragged(53, 70),
     "one block row": ragged(3, 90),
     "wide": ragged(7, 300),
@@ -54,7 +64,7 @@ def layer_of(mask: Tensor, dtype: torch.dtype = torch.float32, *, bias: bool = T
 
 def held(name: str, layer: SparseLinear) -> nn.Module:
     """The layer in a format that can hold it."""
-    module = HELD[name](layer)
+    module = ALL[name](layer)
     assert module is not None
     return module
 

@@ -10,7 +10,7 @@ from gossamer.formats.constant_fan_in import FanInLinear
 from gossamer.kernels import block
 from gossamer.nn import SparseLinear
 
-from .cases import blocks, held, layer_of
+from .cases import blocks, held, layer_of, neurons
 
 
 def test_a_block_holds_its_values_column_by_column() -> None:
@@ -57,6 +57,19 @@ def test_constant_fan_in_stores_groups_of_sixteen_outputs() -> None:
     assert module.indices.dtype == torch.int16
 
 
+def test_compact_keeps_the_outputs_and_inputs_that_have_a_weight() -> None:
+    weight = torch.tensor([[0.0, 0, 0, 0], [0, 1, 0, 2], [0, 0, 0, 3], [0, 0, 0, 0]])
+
+    module = formats.LINEAR["compact"](SparseLinear.from_dense(nn.Linear(4, 4, bias=False), mask=weight != 0))
+
+    # 4 of 16 numbers and 4 places of 8 bytes are 64 bytes, as many as dense.
+    assert module is None
+    module = formats.LINEAR["compact"](SparseLinear.from_dense(_linear(torch.block_diag(weight, torch.zeros(6, 6)))))
+    assert isinstance(module, formats.CompactLinear)
+    assert module.weight.tolist() == [[1, 2], [0, 3]]
+    assert [part.tolist() for part in (module.rows, module.columns) if part is not None] == [[1, 2], [1, 3]]
+
+
 @pytest.mark.parametrize(("inputs", "dtype"), [(32_768, torch.int16), (32_769, torch.int32)])
 def test_indices_are_as_narrow_as_the_inputs_allow(inputs: int, dtype: torch.dtype) -> None:
     layer = SparseLinear(inputs, 16, sparsity=0.999, generator=torch.Generator())
@@ -79,7 +92,8 @@ def test_bytes_count_zeros_inside_blocks_and_what_is_shared_once() -> None:
 
 def test_a_portable_model_trains_and_computes_the_same() -> None:
     layer = layer_of(blocks(64, 64, (8, 8)))
-    model = nn.Sequential(held("block", layer), nn.ReLU(), held("constant_fan_in", layer))
+    smaller = held("compact", layer_of(neurons(64, 64)))
+    model = nn.Sequential(held("block", layer), nn.ReLU(), held("constant_fan_in", layer), nn.ReLU(), smaller)
 
     portable = formats.portable(model)
     inputs = torch.randn(3, 64)

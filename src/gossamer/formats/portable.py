@@ -5,6 +5,7 @@ import copy
 from torch import nn
 
 from gossamer.formats.block import BlockLinear
+from gossamer.formats.compact import CompactLinear
 from gossamer.formats.constant_fan_in import FanInLinear
 
 
@@ -26,7 +27,7 @@ def portable(model: nn.Module) -> nn.Module:
         >>> portable(nn.Sequential(held))[0].num_active
         32
     """
-    layers = [module for module in model.modules() if isinstance(module, (BlockLinear, FanInLinear))]
+    layers = [module for module in model.modules() if isinstance(module, (BlockLinear, CompactLinear, FanInLinear))]
     if not layers:
         return model
     memo = {id(layer): layer.to_sparse().train(layer.training) for layer in layers}

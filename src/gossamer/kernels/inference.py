@@ -33,8 +33,7 @@ def enter(inputs: Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
     Raises:
         ValueError: another last axis, or another dtype outside of autocast.
     """
-    if inputs.shape[-1:] != (in_features,):
-        raise ValueError(f"input has shape {tuple(inputs.shape)}; its last axis must be in_features = {in_features}")
+    check_inputs(inputs, in_features)
     if torch.is_autocast_enabled(inputs.device.type):
         inputs = inputs.to(dtype)
     if inputs.dtype != dtype:
@@ -45,6 +44,12 @@ def enter(inputs: Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
     if x_FB.is_contiguous():
         return x_FB
     return cpu.transpose(inputs) if inputs.is_contiguous() and _is_plain(inputs) else x_FB.contiguous()
+
+
+def check_inputs(inputs: Tensor, in_features: int) -> None:
+    """Raise ValueError unless the last axis of the inputs is what a layer takes."""
+    if inputs.shape[-1:] != (in_features,):
+        raise ValueError(f"input has shape {tuple(inputs.shape)}; its last axis must be in_features = {in_features}")
 
 
 def leave(y_PB: Tensor, shape: Sequence[int], out_features: int) -> Tensor:
@@ -69,7 +74,7 @@ def block_linear(
 ) -> Tensor:
     """Return W x + b for a weight in blocks, shape [P, B]; arguments as `block.multiply` has them."""
     if _is_plain(x_FB):
-        return _block_cpu(x_FB, values, columns, pointers, bias, *shape)
+        return _eager(_block_cpu, x_FB, values, columns, pointers, bias, *shape)
     result: Tensor = torch.ops.gossamer.block_linear(x_FB, values, columns, pointers, bias, *shape)
     return result
 
@@ -77,7 +82,7 @@ def block_linear(
 def fan_in_linear(x_FB: Tensor, values: Tensor, indices: Tensor, bias: Tensor) -> Tensor:
     """Return W x + b for a weight of constant fan-in, shape [P, B]; arguments as `fan_in.multiply` has them."""
     if _is_plain(x_FB):
-        return _fan_in_cpu(x_FB, values, indices, bias)
+        return _eager(_fan_in_cpu, x_FB, values, indices, bias)
     result: Tensor = torch.ops.gossamer.fan_in_linear(x_FB, values, indices, bias)
     return result
 
@@ -132,17 +137,36 @@ def _fan_in_plain(x: Tensor, values: Tensor, indices: Tensor, bias: Tensor) -> T
 
 
 def _is_plain(x: Tensor) -> bool:
-    """Whether it lies on the CPU, wants no derivative, and nothing looks on: no compiler, no tracer, no transform."""
+    """Whether it lies on the CPU and nothing looks on: no compiler, no tracer, no transform."""
     return (
         type(x) is Tensor
         and x.is_cpu
         and x.dtype in _DTYPES
-        and not (x.requires_grad and torch.is_grad_enabled())
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]
         and not torch._C._len_torch_dispatch_stack()
         and not torch._C._are_functorch_transforms_active()
     )
+
+
+def _eager(kernel: Any, x: Tensor, *parts: Any) -> Tensor:
+    """Run a kernel without the cost of a registered operator; where a derivative may be asked for, refuse it then."""
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return kernel(x, *parts)  # type: ignore[no-any-return]
+    result: Tensor = _WithoutDerivative.apply(x, kernel, *parts)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _WithoutDerivative(torch.autograd.Function):
+    """A model that is run outside of no_grad must not fail for that; only `backward` does."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Any, *parts: Any) -> Tensor:
+        return kernel(x, *parts)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> None:
+        raise RuntimeError(_REFUSAL)
 
 
 def _refuse(ctx: Any, grad: Tensor) -> None:
