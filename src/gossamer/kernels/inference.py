@@ -43,7 +43,9 @@ def enter(inputs: Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
     x_FB = inputs.t()
     if x_FB.is_contiguous():
         return x_FB
-    return cpu.transpose(inputs) if inputs.is_contiguous() and _is_plain(inputs) else x_FB.contiguous()
+    # Our own copy is no part of a graph, and a graph must reach the layer for `backward` to refuse.
+    ours = inputs.is_contiguous() and not _wants_derivative(inputs) and _is_plain(inputs)
+    return cpu.transpose(inputs) if ours else x_FB.contiguous()
 
 
 def check_inputs(inputs: Tensor, in_features: int) -> None:
@@ -149,9 +151,13 @@ def _is_plain(x: Tensor) -> bool:
     )
 
 
+def _wants_derivative(x: Tensor) -> bool:
+    return x.requires_grad and torch.is_grad_enabled()
+
+
 def _eager(kernel: Any, x: Tensor, *parts: Any) -> Tensor:
     """Run a kernel without the cost of a registered operator; where a derivative may be asked for, refuse it then."""
-    if not (x.requires_grad and torch.is_grad_enabled()):
+    if not _wants_derivative(x):
         return kernel(x, *parts)  # type: ignore[no-any-return]
     result: Tensor = _WithoutDerivative.apply(x, kernel, *parts)  # type: ignore[no-untyped-call]
     return result
