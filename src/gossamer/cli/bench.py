@@ -24,8 +24,14 @@ _PATTERNS: dict[str, patterns.Pattern] = {
     "csr": patterns.unstructured(),
     "block": patterns.block(8, 8),
     "constant_fan_in": patterns.constant_fan_in(),
+    "compact": patterns.row(),
 }
-_WORDS = {"csr": "anywhere", "block": "in blocks of 8 x 8", "constant_fan_in": "as many for each output"}
+_WORDS = {
+    "csr": "anywhere",
+    "block": "in blocks of 8 x 8",
+    "constant_fan_in": "as many for each output",
+    "compact": "whole outputs",
+}
 
 
 def bench(
@@ -139,7 +145,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
         ],
     }
     show_table("storage", [row["format"] for row in rows], columns)
-    say("; ".join(f"{name}: weights {words}" for name, words in _WORDS.items()))
+    say(f"places of the weights: {'; '.join(f'{name} {words}' for name, words in _WORDS.items())}")
     say("2.0x: twice as fast as dense. training: forward and backward")
 
 
