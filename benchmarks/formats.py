@@ -30,7 +30,9 @@ PATTERNS: dict[str, patterns.Pattern] = {
     "blocks 4 x 4": patterns.block(4, 4),
     "blocks 8 x 8": patterns.block(8, 8),
     "blocks 16 x 16": patterns.block(16, 16),
+    "whole outputs": patterns.row(),
 }
+COLUMNS = ("dense", "csr", "block", "constant_fan_in", "compact", "torch BSR")
 
 
 def layer_of(pattern: patterns.Pattern, shape: tuple[int, int], sparsity: float) -> SparseLinear:
@@ -46,7 +48,7 @@ def contenders(layer: SparseLinear, pattern: str, inputs: Tensor) -> dict[str, C
     """Everything that can multiply with the layer's weight."""
     dense, columns = layer.to_dense(), inputs.t().contiguous()
     runs: dict[str, Callable[[], object]] = {"dense": partial(dense, inputs)}
-    for name in ("csr", "block", "constant_fan_in"):
+    for name in COLUMNS[1:-1]:
         held = formats.LINEAR[name](layer)
         if held is not None:
             runs[name] = partial(held, columns.t())
@@ -87,15 +89,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     outputs, inputs = map(int, options.shape.split("x"))
-    table = Table("weights", "dense", "csr", "block", "constant_fan_in", "torch BSR", box=None)
+    table = Table("weights", *COLUMNS, box=None)
     with torch.no_grad():
         for name, pattern in PATTERNS.items():
             layer = layer_of(pattern, (outputs, inputs), options.sparsity)
             times = medians(contenders(layer, name, torch.randn(options.batch, inputs)), options.rounds)
-            cells = [
-                f"{times[each]:.3f}" if each in times else "-"
-                for each in (column.header for column in table.columns[1:])
-            ]  # type: ignore[index]
+            cells = [f"{times[each]:.3f}" if each in times else "-" for each in COLUMNS]
             table.add_row(name, *cells)
     machine = describe_machine()
     console = Console()

@@ -57,6 +57,20 @@ def test_the_model_given_is_left_as_it_is() -> None:
     assert not {id(part) for part in fast.parameters()} & {id(part) for part in model.parameters()}
 
 
+def test_a_model_that_draws_numbers_does_not_move_those_of_the_user() -> None:
+    class Drawing(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return inputs + torch.rand(inputs.shape)
+
+    model, example = nn.Sequential(Drawing(), masked(nn.Linear(40, 40))), torch.randn(8, 40)
+    state = torch.random.get_rng_state()
+
+    _, table = accelerate(model, example, formats=CSR, cache=False)
+
+    assert table.is_faster
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
 def test_each_changed_layer_has_its_storage_and_its_bytes() -> None:
     model = masked(chain(40, 48, 32))
     fast, table = accelerate(model, torch.randn(8, 40), formats=CSR, cache=False)

@@ -166,6 +166,37 @@ def test_a_choice_that_has_become_wrong_is_measured_anew() -> None:
     assert second.from_cache <= all(row.chosen == "dense" for row in first.layers)
 
 
+def test_a_model_that_has_changed_its_mind_is_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    def quick(contenders: dict[str, Any], *, keep: str, **_: Any) -> dict[str, float]:
+        return {name: 4.0 if name in (keep, "given") else 1.0 for name in contenders}
+
+    monkeypatch.setattr("gossamer.acceleration.contest.interleaved", quick)
+    monkeypatch.setattr("gossamer.acceleration.whole.interleaved", quick)
+    model = Reading(model_of())
+    first = run(model)
+    monkeypatch.setattr(Reading, "reads", True)
+    second = run(model)
+
+    assert first.is_faster
+    assert not second.from_cache
+    assert "AttributeError" in second.note
+
+
+class Reading(nn.Module):
+    """Asks its layer for a weight, sometimes."""
+
+    reads = False
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.reads:
+            inputs = inputs * self.layers[0].weight.isfinite().all()  # type: ignore[index, union-attr, operator]
+        return self.layers(inputs)  # type: ignore[no-any-return]
+
+
 class Times(nn.Module):
     def __init__(self, layer: nn.Module, state: dict[str, float]) -> None:
         super().__init__()
