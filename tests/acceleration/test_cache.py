@@ -193,7 +193,7 @@ class Reading(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         if self.reads:
-            inputs = inputs * self.layers[0].weight.isfinite().all()  # type: ignore[index, union-attr, operator]
+            inputs = inputs * self.layers[0].weight.isfinite().all()  # type: ignore[index]
         return self.layers(inputs)  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,5 @@
 import time
+from collections import Counter
 
 import pytest
 import torch
@@ -76,16 +77,34 @@ def test_another_dtype_or_another_number_of_outputs_is_another_result() -> None:
 
 @pytest.mark.parametrize("stride", [(6, 1), (1, 4), (12, 2)])
 def test_stand_ins_have_the_shape_and_strides_of_a_call(stride: tuple[int, int]) -> None:
-    call = Call((4, 6), stride, torch.float64)
+    calls = Counter({Call((4, 6), stride, torch.float64): 3})
 
-    ((tensor, times),) = stand_ins({call: 3}, CPU)  # type: ignore[arg-type]
+    ((tensor, times),), factor = stand_ins(calls, CPU)
 
-    assert (tuple(tensor.shape), tensor.stride(), tensor.dtype, times) == ((4, 6), stride, torch.float64, 3)
-    assert torch.equal(tensor, stand_ins({call: 3}, CPU)[0][0])  # type: ignore[arg-type]
+    assert (tuple(tensor.shape), tensor.stride(), tensor.dtype, times, factor) == ((4, 6), stride, torch.float64, 1, 3)
+    assert torch.equal(tensor, stand_ins(calls, CPU)[0][0][0])
     assert bool(tensor.isfinite().all())
 
 
+def test_stand_ins_come_in_the_proportions_of_the_calls() -> None:
+    calls = Counter({Call((1, 6), (6, 1), torch.float32): 20, Call((4, 6), (6, 1), torch.float32): 10})
+
+    inputs, factor = stand_ins(calls, CPU)
+
+    assert [(len(tensor), times) for tensor, times in inputs] == [(1, 2), (4, 1)]
+    assert factor == 10
+
+
+def test_of_a_hundred_shapes_a_few_stand_for_all() -> None:
+    calls = Counter({Call((size, 6), (6, 1), torch.float32): 1 for size in range(100)})
+
+    inputs, factor = stand_ins(calls, CPU)
+
+    assert len(inputs) == 8
+    assert factor == 100 / 8
+
+
 def test_a_broadcast_input_is_stood_in_for() -> None:
-    ((tensor, _),) = stand_ins({Call((4, 6), (0, 1), torch.float32): 1}, CPU)  # type: ignore[arg-type]
+    ((tensor, _),), _ = stand_ins(Counter({Call((4, 6), (0, 1), torch.float32): 1}), CPU)
 
     assert tensor.shape == (4, 6)

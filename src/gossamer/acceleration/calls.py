@@ -27,6 +27,10 @@ class Call(NamedTuple):
 
 Calls = Counter[Call]
 
+# A layer that is called with a hundred shapes, as by a decoder, is timed with those that come most often.
+_MOST_SHAPES = 8
+_MOST_CALLS = 16
+
 
 def run(model: nn.Module, example: Any) -> Any:
     """Call a model with an example, always with the same random numbers and without derivatives.
@@ -76,26 +80,30 @@ def watched(model: nn.Module, layers: Mapping[str, nn.Module], example: Any) -> 
             handle.remove()
 
 
-def stand_ins(calls: Calls, device: torch.device) -> list[tuple[Tensor, int]]:
-    """Return for each call a normal input of its shape and strides, the same every time, and how often it comes.
+def stand_ins(calls: Calls, device: torch.device) -> tuple[list[tuple[Tensor, int]], float]:
+    """Return normal inputs in place of those that a layer is called with, the same every time.
 
     Args:
         calls: of one layer.
-        device: where it lies.
+        device: where they shall lie.
+
+    Returns:
+        Each input with how often to call with it: the shapes that come most often, in about their proportions. And how
+        many times as many calls a forward pass makes.
     """
     generator = torch.Generator().manual_seed(0)
-    inputs = []
-    for call, times in calls.items():
-        values = torch.randn(call.shape, generator=generator).to(call.dtype)
-        # A broadcast input has one place for many entries, and filling it in one go is refused.
-        spread = 0 in call.stride and values.numel() > 1
-        tensor = torch.empty_strided(call.shape, _apart(call) if spread else call.stride, dtype=call.dtype)
-        inputs.append((tensor.copy_(values).to(device), times))
-    return inputs
+    common = calls.most_common(_MOST_SHAPES)
+    least = min(times for _, times in common) if common else 1
+    inputs = [(_stand_in(call, generator).to(device), min(_MOST_CALLS, round(times / least))) for call, times in common]
+    return inputs, calls.total() / max(1, sum(times for _, times in inputs))
 
 
-def _apart(call: Call) -> tuple[int, ...]:
-    return torch.empty(call.shape).stride()
+def _stand_in(call: Call, generator: torch.Generator) -> Tensor:
+    values = torch.randn(call.shape, generator=generator).to(call.dtype)
+    # A broadcast input has one place for many entries, which cannot be filled in one go.
+    if 0 in call.stride:
+        return values
+    return torch.empty_strided(call.shape, call.stride, dtype=call.dtype).copy_(values)
 
 
 def agree(found: Any, expected: Any, *, roundings: float) -> bool:

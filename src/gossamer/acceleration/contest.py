@@ -1,10 +1,10 @@
 """One layer in every storage that can hold it: who computes the same, and who is fastest."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gossamer import formats
 from gossamer.acceleration.calls import agree, stand_ins
@@ -42,7 +42,7 @@ def rivals(subject: Subject, allowed: Mapping[str, formats.Hold] | None) -> dict
         subject: a layer that is open to a change.
         allowed: formats to try; None: those of its kind.
     """
-    inputs = [tensor for tensor, _ in stand_ins(subject.calls, _device(subject))]
+    inputs = [tensor for tensor, _ in stand_ins(subject.calls, _device(subject))[0]]
     found = {}
     with torch.no_grad():
         expected = [subject.layer(tensor) for tensor in inputs]
@@ -63,11 +63,12 @@ def judge(subject: Subject, others: Mapping[str, nn.Module], *, seconds: float) 
     """
     if not others:
         return Verdict(subject.given, {}, "nothing holds it in less memory than dense and computes the same")
-    contenders = {name: _pass(subject, layer) for name, layer in {subject.given: subject.layer, **others}.items()}
+    inputs, factor = stand_ins(subject.calls, _device(subject))
+    every = [tensor for tensor, times in inputs for _ in range(times)]
+    contenders = {name: _pass(layer, every) for name, layer in {subject.given: subject.layer, **others}.items()}
     with torch.no_grad():
-        times = interleaved(contenders, seconds=seconds, keep=subject.given, device=_device(subject))
-    if len(subject.calls) == 1:
-        times = {name: time * next(iter(subject.calls.values())) for name, time in times.items()}
+        measured = interleaved(contenders, seconds=seconds, keep=subject.given, device=_device(subject))
+    times = {name: factor * time for name, time in measured.items()}
     best = min(others, key=lambda name: times[name])
     if times[best] <= (1 - _MARGIN) * times[subject.given]:
         return Verdict(best, times, "")
@@ -81,13 +82,9 @@ def _why(given: str, best: str, times: Mapping[str, float]) -> str:
     return f"{best} is not {100 * _MARGIN:.0f} % faster: {theirs} ms against {mine}"
 
 
-def _pass(subject: Subject, layer: nn.Module) -> Callable[[], object]:
-    """All calls of a forward pass; where these are the same one time and again, a single one."""
-    inputs = stand_ins(subject.calls, _device(subject))
-    every = [tensor for tensor, times in inputs for _ in range(times if len(inputs) > 1 else 1)]
-
+def _pass(layer: nn.Module, inputs: Sequence[Tensor]) -> Callable[[], object]:
     def run() -> None:
-        for tensor in every:
+        for tensor in inputs:
             layer(tensor)
 
     return run

@@ -83,8 +83,9 @@ class CompactLinear(nn.Module):
 
     def to_sparse(self) -> SparseLinear:
         """Return the layer that trains, with the weights that are not zero."""
-        rows = torch.arange(self.out_features) if self.rows is None else self.rows
-        columns = torch.arange(self.in_features) if self.columns is None else self.columns
+        device = self.weight.device
+        rows = torch.arange(self.out_features, device=device) if self.rows is None else self.rows
+        columns = torch.arange(self.in_features, device=device) if self.columns is None else self.columns
         row, column = (part.flatten() for part in torch.meshgrid(rows, columns, indexing="ij"))
         return sparse_layer(row, column, self.weight.flatten(), self.bias, (self.out_features, self.in_features))
 
