@@ -16,7 +16,12 @@ _HOPELESS = 4.0
 
 
 def interleaved(
-    contenders: Mapping[str, Callable[[], object]], *, seconds: float, keep: str, device: torch.device
+    contenders: Mapping[str, Callable[[], object]],
+    *,
+    seconds: float,
+    keep: str,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Time contenders in turns.
 
@@ -25,11 +30,12 @@ def interleaved(
         seconds: about how long to go on, at least for five rounds and at most for forty.
         keep: the contender that is timed in every round, however slow it is.
         device: where they run; others than the CPU are waited for.
+        clock: seconds since some moment.
 
     Returns:
         Median milliseconds of a call, by name.
     """
-    first = {name: _warmed(run, device) for name, run in contenders.items()}
+    first = {name: _warmed(run, device, clock) for name, run in contenders.items()}
     fastest = min(first.values())
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     calls = {name: min(_MOST_CALLS, max(1, round(_SAMPLE_SECONDS / max(first[name], 1e-9)))) for name in contenders}
@@ -41,23 +47,23 @@ def interleaved(
         # Forwards and backwards, so that nobody always follows the same one and finds its caches.
         for name in running if number % 2 else reversed(running):
             contenders[name]()
-            samples[name].append(_seconds(contenders[name], calls[name], device))
+            samples[name].append(_seconds(contenders[name], calls[name], device, clock))
     return {name: 1e3 * (statistics.median(samples[name]) if samples[name] else first[name]) for name in contenders}
 
 
-def _warmed(run: Callable[[], object], device: torch.device) -> float:
+def _warmed(run: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
     """Seconds of the faster of two calls after a first one."""
     run()
-    return min(_seconds(run, 1, device) for _ in range(2))
+    return min(_seconds(run, 1, device, clock) for _ in range(2))
 
 
-def _seconds(run: Callable[[], object], calls: int, device: torch.device) -> float:
+def _seconds(run: Callable[[], object], calls: int, device: torch.device, clock: Callable[[], float]) -> float:
     _wait(device)
-    start = time.perf_counter()
+    start = clock()
     for _ in range(calls):
         run()
     _wait(device)
-    return (time.perf_counter() - start) / calls
+    return (clock() - start) / calls
 
 
 def _wait(device: torch.device) -> None:
