@@ -40,9 +40,9 @@ from torch import Tensor, nn
 import gossamer as gs
 from gossamer.cli.tables import say
 from gossamer.elementwise import is_elementwise
+from gossamer.machine import describe_machine
 from gossamer.pruning import PruningMethod, find_pruning_method
 from gossamer.pruning.cut import is_solver
-from gossamer.training.machine import describe_machine
 
 _NAMES = "random magnitude lamp snip grasp synflow taylor fisher obd wanda woodfisher l_obs sparsegpt obc"
 METHODS = {name: find_pruning_method(name) for name in _NAMES.split()}

@@ -40,8 +40,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import gossamer as gs
+from gossamer.machine import describe_machine
 from gossamer.recipes import Ticket, lottery_tickets, reinitialized_ticket, shuffled_ticket
-from gossamer.training.machine import describe_machine
 
 SIZES = [784, 300, 100, 10]
 LEARNING_RATE, BATCH, NUM_VALIDATION, CHECK_EVERY = 1.2e-3, 60, 5000, 250

@@ -20,8 +20,8 @@ from rich.table import Table
 from gossamer import recipes, topology
 from gossamer.cli.tables import size_text
 from gossamer.growth import fan_in_uniform
+from gossamer.machine import describe_machine
 from gossamer.nn import SparseLinear
-from gossamer.training.machine import describe_machine
 
 
 def resident(field: str) -> int:

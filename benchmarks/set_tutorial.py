@@ -24,8 +24,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from gossamer import Sparsifier, criteria, data, growth, models, prunable, schedules
+from gossamer.machine import describe_machine
 from gossamer.nn import SparseLinear
-from gossamer.training.machine import describe_machine
 from gossamer.updates import Exchange, by_sign
 from gossamer.weights import Weight
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gossamer import budgets, criteria, models, prune
+from gossamer.machine import describe_machine
 from gossamer.statistics import on_a_path
-from gossamer.training.machine import describe_machine
 
 CRITERIA: dict[str, tuple[Callable[..., Tensor], int]] = {
     "SynFlow": (criteria.synflow, 100),

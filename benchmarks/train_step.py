@@ -26,8 +26,8 @@ from torch.nn.functional import cross_entropy
 
 from gossamer import models
 from gossamer.budgets import er_epsilon, uniform
+from gossamer.machine import describe_machine
 from gossamer.nn import SparseLinear
-from gossamer.training.machine import describe_machine
 
 DEFAULTS = (("784-1000-1000-1000-10", 20.0), ("784-4096-4096-4096-10", 20.0))
 

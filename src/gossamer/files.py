@@ -11,6 +11,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from gossamer import atomic, topology
+from gossamer.formats.portable import portable
 from gossamer.nn.sparse_linear import SparseLinear
 from gossamer.topology import Topology
 
@@ -37,7 +38,8 @@ def save(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | No
     The file is written aside and renamed, so that it is whole or not there.
 
     Args:
-        model: any module whose state_dict holds tensors.
+        model: any module whose state_dict holds tensors. Of one from `gs.accelerate` the layers for inference alone are
+            saved truly sparse, which every machine can load, and accelerate again.
         path: of the file; the folder exists.
         metadata: texts to keep in the file.
 
@@ -45,6 +47,7 @@ def save(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | No
         OSError: the file could not be written; an older one at `path` is as it was.
         ValueError: a metadata key is one of the format's own, or the state holds something that is no tensor.
     """
+    model = portable(model)
     layers = {
         name: [layer.out_features, layer.in_features]
         for name, layer in model.named_modules()

@@ -1,4 +1,4 @@
-"""The command line: gossamer train, compare, prune, inspect, methods."""
+"""The command line: gossamer train, compare, prune, accelerate, bench, inspect, methods."""
 
 import errno
 import os
@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from gossamer.cli.accelerate import accelerate
+from gossamer.cli.bench import bench
 from gossamer.cli.compare import compare
 from gossamer.cli.inspect import inspect
 from gossamer.cli.methods import methods
@@ -23,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (compare, train, prune, inspect, methods):
+for _command in (compare, train, prune, accelerate, bench, inspect, methods):
     app.command()(_command)
 
 # Exit code of a program that was stopped by Ctrl-C.

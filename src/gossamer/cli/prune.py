@@ -1,12 +1,11 @@
 """gossamer prune: a trained model, made sparse."""
 
 import copy
-import errno
 import inspect
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +20,7 @@ from gossamer.cli.folder import model_of
 from gossamer.cli.progress import nothing_written, progress_bar, stop_on_interrupt, waiting
 from gossamer.cli.pruned import describe_pruned, show_pruned, store
 from gossamer.cli.run import prints_to_stderr, set_threads
+from gossamer.cli.target import check_target, write_model
 from gossamer.counts import check_positive
 from gossamer.data import Dataset
 from gossamer.elementwise import is_elementwise
@@ -111,7 +111,7 @@ def prune(
     shares, shape = _budget(budget) if budget else row.budget, _pattern(pattern) if pattern else row.pattern
     checkpoint = model_of(checkpoint) if checkpoint.is_dir() else checkpoint
     target = out or checkpoint.with_name(f"{checkpoint.stem}-{method}-{sparsity:g}.safetensors")
-    _check_target(target, [checkpoint, first, rewind], overwrite=overwrite or dry_run)
+    check_target(target, [checkpoint, first, rewind], overwrite=overwrite or dry_run)
     _check_finetuning(context, finetune, with_data=bool(data_name))
     if first and "first_weight" not in _asks(row.rule):
         raise ValueError(f"--first has no effect on {method}, which compares with nothing; leave it out")
@@ -167,7 +167,7 @@ def prune(
             stored = _finetuned(stored, config, dataset, teacher, earlier, fields, visible=not as_json)
     if not dry_run:
         tuned = {"finetune_epochs": str(finetune)} if finetune else {}
-        _write(stored, target, {"pruned_by": method, "sparsity": f"{sparsity:g}", **tuned})
+        write_model(stored, target, {"pruned_by": method, "sparsity": f"{sparsity:g}", **tuned})
         fields |= {"path": str(target), "file_bytes": target.stat().st_size}
     if as_json:
         sys.stdout.write(json.dumps(fields, indent=2, allow_nan=False) + "\n")
@@ -233,27 +233,6 @@ def _check_finetuning(context: typer.Context, finetune: int, *, with_data: bool)
     given = [name.replace("_", "-") for name, source in sources.items() if source and source.name == "COMMANDLINE"]
     if given and not finetune:
         raise ValueError(f"--{', --'.join(given)} has no effect without training; give --finetune, or leave it out")
-
-
-def _write(model: nn.Module, target: Path, metadata: dict[str, str]) -> None:
-    try:
-        files.save(model, target, metadata=metadata)
-    except OSError as error:
-        # There is nothing to resume, as there is after a run.
-        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
-        raise ValueError(f"cannot write {target}: {reason}; nothing was written, give another --out") from error
-
-
-def _check_target(target: Path, read: Sequence[Path | None], *, overwrite: bool) -> None:
-    if target.is_dir() or target.suffix != ".safetensors":
-        raise ValueError(f"--out must be a file that ends in .safetensors, got {target}")
-    for path in read:
-        if path and target.exists() and path.exists() and target.samefile(path):
-            raise ValueError(f"{target} is read here; give another --out")
-    if target.exists() and not overwrite:
-        raise ValueError(f"{target} exists; give --overwrite, or another --out")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {target.parent}; make it, or give another --out")
 
 
 def _budget(name: str) -> budgets.Budget:

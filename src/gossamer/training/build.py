@@ -13,12 +13,12 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from gossamer import budgets, data, models
 from gossamer.data import Dataset
+from gossamer.machine import memory_bytes
 from gossamer.nn import SparseLinear, sparsify, to_sparse
 from gossamer.pruning import find_pruning_method
 from gossamer.sparsifier import Sparsifier
 from gossamer.training.config import Config
 from gossamer.training.first_cut import prune_fresh
-from gossamer.training.machine import memory_bytes
 from gossamer.training.methods import Method, find_method
 from gossamer.training.own_model import own_architecture, own_model
 from gossamer.training.plan import Plan

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from gossamer import files
 from gossamer.data import Dataset
+from gossamer.machine import describe_machine
 from gossamer.training.build import Setup
 from gossamer.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from gossamer.training.config import Config
-from gossamer.training.machine import describe_machine
 from gossamer.training.metrics import Diary, describe_layers, training_bytes
 from gossamer.training.results import evaluate, inference_ms, kept_model, latents_of, masks_of
 from gossamer.updates import Change
