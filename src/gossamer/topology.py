@@ -5,7 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -13,7 +16,7 @@ from gossamer import sampling
 
 _INT32_MAX = 2**31 - 1
 # Fewer columns than this: where each one's next entry goes is written within the second cache.
-_MANY_COLUMNS = 1 << 15
+_MANY_COLUMNS = 1 << 14
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 Ints = NDArray[np.signedinteger[Any]]
@@ -299,6 +302,24 @@ def _empty(size: int, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.empty(size, np.int32 if dtype == torch.int32 else np.int64))
 
 
+@intrinsic
+def _will_write(_context: Any, array: Any, place: Any) -> Any:
+    """Ask for the memory of array[place], which may lie behind its end: a request can do no harm."""
+
+    def make(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, values[0]).data
+        number, address = ir.IntType(32), ir.IntType(8).as_pointer()
+        request = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [address, number, number, number]), "llvm.prefetch.p0"
+        )
+        # To write, to be kept in all caches, data.
+        options = [number(1), number(3), number(1)]
+        builder.call(request, [builder.bitcast(builder.gep(data, [values[1]]), address), *options])
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64), make
+
+
 # In compiled code an index without sign is not looked at twice: a negative one would count from the end.
 
 
@@ -503,4 +524,8 @@ def _fill_buckets(
             low[place] = column & np.uint64((1 << bits) - 1)
             row_indices[place] = row
             permutation[place] = slot
+            # Some hundred streams are more than the processor foresees by itself.
+            _will_write(low, place + np.uint64(48))
+            _will_write(row_indices, place + np.uint64(24))
+            _will_write(permutation, place + np.uint64(24))
     return starts, low
