@@ -433,7 +433,7 @@ def _find(active: NDArray[np.uint8], pointers: Ints, indices: Ints) -> None:
 def _join(pointers: Ints, indices: Ints, columns: int, linear: Ints) -> None:
     for row in range(pointers.size - 1):
         begin = row * columns
-        for slot in range(pointers[row], pointers[row + 1]):
+        for slot in range(np.uint64(pointers[row]), np.uint64(pointers[row + 1])):
             linear[slot] = begin + indices[slot]
 
 
@@ -449,7 +449,7 @@ def _ascends(pointers: Ints, indices: Ints) -> bool:
 @njit(**_options)
 def _repeat(pointers: Ints, rows: Ints) -> None:
     for row in range(pointers.size - 1):
-        for slot in range(pointers[row], pointers[row + 1]):
+        for slot in range(np.uint64(pointers[row]), np.uint64(pointers[row + 1])):
             rows[slot] = row
 
 
@@ -465,34 +465,36 @@ def _merge(
     source: Ints,
 ) -> bool:
     """Write the rows of both; False if something is out of order or out of range."""
-    k, g, slot, last_kept = 0, 0, 0, -1
+    slot, k, g, last_kept, first, one = np.uint64(0), np.uint64(0), np.uint64(0), -1, 0, np.uint64(1)
     pointers[0] = 0
     for row in range(pointers.size - 1):
-        begin, end = row * columns, old_pointers[row + 1]
-        last = -1
+        end, last_grown = old_pointers[row + 1], -1
         while True:
-            kept_column = grown_column = columns
-            if k < kept.size and kept[k] < end:
-                if kept[k] <= last_kept:
-                    return False
-                kept_column = np.int64(old_indices[kept[k]])
-            if g < grown.size and grown[g] - begin < columns:
-                grown_column = grown[g] - begin
-            column = min(kept_column, grown_column)
-            if column == columns:
-                break
-            if column <= last or kept_column == grown_column:
+            next_grown = min(grown[g] - first, columns) if g < grown.size else columns
+            if next_grown <= last_grown:
                 return False
-            if kept_column < grown_column:
-                source[slot] = last_kept = kept[k]
-                k += 1
-            else:
-                source[slot] = -1 - g
-                g += 1
-            indices[slot] = last = column
-            slot += 1
+            # Runs of what is kept, up to the next that is grown.
+            column = -1
+            while k < kept.size and kept[k] < end:
+                old = kept[k]
+                column = np.int64(old_indices[np.uint64(old)]) if old > last_kept else columns
+                if column >= next_grown:
+                    break
+                source[slot] = last_kept = old
+                indices[slot] = column
+                slot += one
+                k += one
+            if column == next_grown:
+                return False
+            if next_grown == columns:
+                break
+            source[slot] = -1 - np.int64(g)
+            indices[slot] = last_grown = next_grown
+            slot += one
+            g += one
+        first += columns
         pointers[row + 1] = slot
-    return slot == indices.size
+    return np.int64(slot) == indices.size
 
 
 @njit(**_options)
