@@ -63,14 +63,15 @@ class Exchange:
             return Change(weight.name, 0, 0)
         survives = self._survivors(weight.values(), self.drop_fraction(step))
         kept = ranking.places(survives)
-        grown = self.grow(weight, indices[kept], active - kept.numel(), generator)
+        kept_indices = indices[kept]
+        grown = self.grow(weight, kept_indices, active - kept.numel(), generator)
         if self.keep_regrown:
             slots = torch.searchsorted(indices, grown).clamp(max=active - 1)
             regrown = indices[slots] == grown
             survives[slots[regrown]] = True
             kept = ranking.places(survives)
-            grown = grown[~regrown]
-        weight.change_(kept, grown, self._values(weight, indices[kept], grown, generator), optimizer)
+            kept_indices, grown = indices[kept], grown[~regrown]
+        weight.change_(kept, grown, self._values(weight, kept_indices, grown, generator), optimizer)
         return Change(weight.name, active - kept.numel(), grown.numel())
 
     def _survivors(self, values: Tensor, drop_fraction: float) -> Tensor:
