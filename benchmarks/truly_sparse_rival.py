@@ -52,7 +52,7 @@ def make(sizes: list[int], epsilon: float, rng: np.random.Generator, *, by_draws
 def forward(
     layers: list[Layer], inputs: Array, alpha: float, rng: np.random.Generator | None
 ) -> tuple[list[Array], ...]:
-    """Return activations, the input first, and the slopes and dropout factors of each hidden layer; no `rng`: no dropout."""
+    """Return activations, the input first, and slopes and dropout factors of hidden layers; no `rng`: no dropout."""
     activations, slopes, kept = [inputs], [], []
     for depth, layer in enumerate(layers, start=1):
         before = activations[-1] @ layer.weight + layer.bias

@@ -8,7 +8,7 @@ from torch import nn
 
 from gossamer import budgets
 from gossamer.growth import fan_in_uniform, fan_in_uniform_of
-from gossamer.nn import AllReLU, SparseLinear
+from gossamer.nn import AllReLU, Dropout, SparseLinear
 from gossamer.topology import erdos_renyi
 
 
@@ -55,7 +55,7 @@ def mlp(
         layers.append(_layer(shape, kept[name], generator))
         if depth < len(shapes):
             layers.append(nn.ReLU(inplace=True) if alpha is None else AllReLU(alpha=alpha, layer=depth))
-            layers += [nn.Dropout(dropout)] if dropout else []
+            layers += [Dropout(dropout)] if dropout else []
     return nn.Sequential(*layers)
 
 

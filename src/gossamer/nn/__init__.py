@@ -2,6 +2,7 @@
 
 from gossamer.nn.all_relu import AllReLU
 from gossamer.nn.convert import sparsify, to_dense, to_sparse
+from gossamer.nn.dropout import Dropout
 from gossamer.nn.sparse_linear import SparseLinear
 
-__all__ = ["AllReLU", "SparseLinear", "sparsify", "to_dense", "to_sparse"]
+__all__ = ["AllReLU", "Dropout", "SparseLinear", "sparsify", "to_dense", "to_sparse"]
