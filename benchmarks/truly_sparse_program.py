@@ -225,9 +225,9 @@ def main() -> None:
         rows = {"gossamer": extreme_ours(*extreme)}
         if not options.without_rival:
             rows["rival, made again"] = extreme_rival(*extreme)
-        names = ("made", "step", "evolution")
+        stages = ("made", "step", "evolution")
         title = f"{options.extreme}, epsilon {options.extreme_epsilon:g}, batch {options.extreme_batch}"
-        console.print(table_of(title, rows, RECORDED_EXTREME.get(options.extreme), names))
+        console.print(table_of(title, rows, RECORDED_EXTREME.get(options.extreme), stages))
 
 
 if __name__ == "__main__":

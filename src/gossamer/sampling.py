@@ -5,7 +5,7 @@ preferred, the set of those that came is as likely as any other of its size, and
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-_options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 # Draws in a bucket: what is sorted at once stays in the first cache.
 _IN_BUCKET = 1024
 
@@ -136,8 +135,8 @@ def absent(present: Tensor, total: int, count: int, *, generator: torch.Generato
 # In compiled code a seed and a word are 64 bits without sign.
 
 
-@njit(**_options)
-def _word(seed: int, i: int) -> int:
+@njit(cache=True, nogil=True, error_model="numpy")
+def _word(seed: np.uint64, i: int) -> np.uint64:
     """The i-th number of a stream: 64 random bits."""
     word = np.uint64(seed) + np.uint64(i + 1) * np.uint64(0x9E3779B97F4A7C15)
     word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -145,8 +144,8 @@ def _word(seed: int, i: int) -> int:
     return word ^ (word >> np.uint64(31))
 
 
-@njit(**_options)
-def _place(seed: int, i: int, num_buckets: int, shift: int, total: int) -> tuple[int, int]:
+@njit(cache=True, nogil=True, error_model="numpy")
+def _place(seed: np.uint64, i: int, num_buckets: int, shift: int, total: int) -> tuple[int | np.int64, np.uint64]:
     """Bucket and offset of the i-th draw, the bucket -1 where it falls outside of the range."""
     word = _word(seed, i)
     low_bits = np.uint64(0xFFFFFFFF)
@@ -163,8 +162,8 @@ def _place(seed: int, i: int, num_buckets: int, shift: int, total: int) -> tuple
     return bucket, offset
 
 
-@njit(**_options)
-def _count(seed: int, num_draws: int, num_buckets: int, shift: int, total: int) -> Ints:
+@njit(cache=True, nogil=True, error_model="numpy")
+def _count(seed: np.uint64, num_draws: int, num_buckets: int, shift: int, total: int) -> Ints:
     starts = np.zeros(num_buckets + 1, np.int64)
     for i in range(num_draws):
         starts[_place(seed, i, num_buckets, shift, total)[0] + 1] += 1
@@ -175,9 +174,9 @@ def _count(seed: int, num_draws: int, num_buckets: int, shift: int, total: int) 
     return starts
 
 
-@njit(**_options)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _scatter(
-    seed: int, num_draws: int, num_buckets: int, shift: int, total: int, starts: Ints, offsets: Offsets
+    seed: np.uint64, num_draws: int, num_buckets: int, shift: int, total: int, starts: Ints, offsets: Offsets
 ) -> None:
     """Draw the same once more, each into its bucket."""
     free = starts[:-1].copy()
@@ -188,7 +187,7 @@ def _scatter(
             free[bucket] += 1
 
 
-@njit(**_options)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _sort_buckets(starts: Ints, offsets: Offsets, shift: int) -> int:
     """Sort each bucket and leave out repeats, in place; return how many are left."""
     largest = np.diff(starts).max()
@@ -208,7 +207,7 @@ def _sort_buckets(starts: Ints, offsets: Offsets, shift: int) -> int:
     return found
 
 
-@njit(**_options)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _sort(part: Offsets, scratch: Offsets, free: Ints, shift: int) -> None:
     """Sort numbers that are spread evenly over `shift` bits: by their first bits, then each into its place."""
     if part.size > 16 and shift:
@@ -235,8 +234,8 @@ def _sort(part: Offsets, scratch: Offsets, free: Ints, shift: int) -> None:
         part[j] = number
 
 
-@njit(**_options)
-def _thin(starts: Ints, offsets: Offsets, seed: int, count: int) -> None:
+@njit(cache=True, nogil=True, error_model="numpy")
+def _thin(starts: Ints, offsets: Offsets, seed: np.uint64, count: int) -> None:
     """Take numbers away at random, in place, until `count` are left."""
     found = starts[-1]
     kept = np.ones(found, np.bool_)
@@ -260,7 +259,7 @@ def _thin(starts: Ints, offsets: Offsets, seed: int, count: int) -> None:
         starts[bucket + 1] = place
 
 
-@njit(**_options)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _expand(starts: Ints, offsets: Offsets, shift: int) -> Ints:
     numbers = np.empty(offsets.size, np.int64)
     for bucket in range(starts.size - 1):
@@ -269,7 +268,7 @@ def _expand(starts: Ints, offsets: Offsets, shift: int) -> Ints:
     return numbers
 
 
-@njit(**_options)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _others(starts: Ints, offsets: Offsets, shift: int, total: int, count: int) -> Ints:
     """The numbers of the range that were not drawn."""
     numbers = np.empty(count, np.int64)
@@ -279,14 +278,14 @@ def _others(starts: Ints, offsets: Offsets, shift: int, total: int, count: int) 
             for other in range(number, (bucket << shift) + np.int64(offsets[slot])):
                 numbers[place] = other
                 place += 1
-            number = (bucket << shift) + np.int64(offsets[slot]) + 1
+            number = int((bucket << shift) + np.int64(offsets[slot])) + 1
     for other in range(number, total):
         numbers[place] = other
         place += 1
     return numbers
 
 
-@njit(**_options)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _skip(ranks: Ints, present: Ints) -> None:
     """Turn ascending ranks among the absent numbers into the numbers, in place."""
     before = 0

@@ -18,7 +18,6 @@ _INT32_MAX = 2**31 - 1
 # Fewer columns than this: where each one's next entry goes is written within the second cache.
 _MANY_COLUMNS = 1 << 14
 
-_options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 # Numbers of any kind are moved as integers of their size: numpy has no bfloat16.
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 Ints = NDArray[np.signedinteger[Any]]
@@ -245,10 +244,8 @@ def gather(numbers: Tensor, source: Tensor, grown: Tensor | None = None) -> Tens
         return both[torch.where(source < 0, numbers.numel() - 1 - source if grown is not None else -1, source)]
     result = torch.empty(source.shape, dtype=numbers.dtype)
     bits = _BITS[numbers.element_size()]
-    later = numbers.new_empty(0) if grown is None else grown
-    _gather(
-        *(part.contiguous().view(bits).numpy() for part in (numbers, later)), source.numpy(), result.view(bits).numpy()
-    )
+    before, later = (part.contiguous().view(bits) for part in (numbers, numbers[:0] if grown is None else grown))
+    _gather(before.numpy(), later.numpy(), source.numpy(), result.view(bits).numpy())
     return result
 
 
@@ -265,8 +262,11 @@ def transpose(topology: Topology) -> Transpose:
     if columns.device.type == "cpu":
         sizes = (topology.shape[1] + 1, topology.num_active, topology.num_active)
         result = Transpose(*(_empty(size, columns.dtype) for size in sizes))
-        count = _count_columns if topology.shape[1] < _MANY_COLUMNS else _count_in_buckets
-        count(pointers.numpy(), columns.numpy(), *(part.numpy() for part in result))
+        operands = [part.numpy() for part in (pointers, columns, *result)]
+        if topology.shape[1] < _MANY_COLUMNS:
+            _count_columns(*operands)
+        else:
+            _count_in_buckets(*operands)
         return result
     permutation = torch.argsort(columns, stable=True)
     boundaries = torch.arange(topology.shape[1] + 1, device=columns.device)
@@ -336,14 +336,14 @@ def _empty(size: int, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.empty(size, np.int32 if dtype == torch.int32 else np.int64))
 
 
-@intrinsic
-def _will_write(_context: Any, array: Any, place: Any) -> Any:
+def _request(_context: Any, array: Any, place: Any) -> Any:
     """Ask for the memory of array[place], which may lie behind its end: a request can do no harm."""
 
     def make(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, values[0]).data
         number, address = ir.IntType(32), ir.IntType(8).as_pointer()
-        request = cgutils.get_or_insert_function(
+        insert: Any = cgutils.get_or_insert_function
+        request = insert(
             builder.module, ir.FunctionType(ir.VoidType(), [address, number, number, number]), "llvm.prefetch.p0"
         )
         # To write, to be kept in all caches, data.
@@ -354,10 +354,13 @@ def _will_write(_context: Any, array: Any, place: Any) -> Any:
     return types.void(array, types.uint64), make
 
 
+_will_write: Any = intrinsic(_request)
+
+
 # In compiled code an index without sign is not looked at twice: a negative one would count from the end.
 
 
-@njit(**_options)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _split(linear: Ints, columns: int, pointers: Ints, indices: Ints) -> bool:
     """Write rows and columns of linear indices; False if they do not ascend or leave the matrix."""
     rows = pointers.size - 1
@@ -378,7 +381,7 @@ def _split(linear: Ints, columns: int, pointers: Ints, indices: Ints) -> bool:
     return True
 
 
-@njit(**_options)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _place(
     starts: Ints, offsets: NDArray[np.unsignedinteger[Any]], shift: int, columns: int, pointers: Ints, indices: Ints
 ) -> None:
@@ -398,7 +401,7 @@ def _place(
     pointers[row + 1 :] = indices.size
 
 
-@njit(**_options)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _find(active: NDArray[np.uint8], pointers: Ints, indices: Ints) -> None:
     rows, columns = active.shape
     slot = 0
@@ -429,7 +432,7 @@ def _find(active: NDArray[np.uint8], pointers: Ints, indices: Ints) -> None:
         pointers[row + 1] = slot
 
 
-@njit(**_options)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _join(pointers: Ints, indices: Ints, columns: int, linear: Ints) -> None:
     for row in range(pointers.size - 1):
         begin = row * columns
@@ -437,7 +440,7 @@ def _join(pointers: Ints, indices: Ints, columns: int, linear: Ints) -> None:
             linear[slot] = begin + indices[slot]
 
 
-@njit(**_options)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _ascends(pointers: Ints, indices: Ints) -> bool:
     for row in range(pointers.size - 1):
         for slot in range(pointers[row] + 1, pointers[row + 1]):
@@ -446,14 +449,14 @@ def _ascends(pointers: Ints, indices: Ints) -> bool:
     return True
 
 
-@njit(**_options)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _repeat(pointers: Ints, rows: Ints) -> None:
     for row in range(pointers.size - 1):
         for slot in range(np.uint64(pointers[row]), np.uint64(pointers[row + 1])):
             rows[slot] = row
 
 
-@njit(**_options)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _merge(
     old_pointers: Ints,
     old_indices: Ints,
@@ -465,7 +468,8 @@ def _merge(
     source: Ints,
 ) -> bool:
     """Write the rows of both; False if something is out of order or out of range."""
-    slot, k, g, last_kept, first, one = np.uint64(0), np.uint64(0), np.uint64(0), -1, 0, np.uint64(1)
+    slot, k, g, one = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(1)
+    last_kept, first = np.int64(-1), 0
     pointers[0] = 0
     for row in range(pointers.size - 1):
         end, last_grown = old_pointers[row + 1], -1
@@ -474,10 +478,10 @@ def _merge(
             if next_grown <= last_grown:
                 return False
             # Runs of what is kept, up to the next that is grown.
-            column = -1
+            column = np.int64(-1)
             while k < kept.size and kept[k] < end:
                 old = kept[k]
-                column = np.int64(old_indices[np.uint64(old)]) if old > last_kept else columns
+                column = np.int64(old_indices[np.uint64(old)]) if old > last_kept else np.int64(columns)
                 if column >= next_grown:
                     break
                 source[slot] = last_kept = old
@@ -494,10 +498,10 @@ def _merge(
             g += one
         first += columns
         pointers[row + 1] = slot
-    return np.int64(slot) == indices.size
+    return bool(slot == indices.size)
 
 
-@njit(**_options)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _gather(numbers: Ints, grown: Ints, source: Ints, result: Ints) -> None:
     for i in range(source.size):
         slot = source[i]
@@ -507,7 +511,7 @@ def _gather(numbers: Ints, grown: Ints, source: Ints, result: Ints) -> None:
             result[i] = grown[-1 - slot] if grown.size else 0
 
 
-@njit(**_options)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _count_columns(pointers: Ints, indices: Ints, column_pointers: Ints, row_indices: Ints, permutation: Ints) -> None:
     free = np.zeros(column_pointers.size, column_pointers.dtype)
     for column in indices:
@@ -524,7 +528,7 @@ def _count_columns(pointers: Ints, indices: Ints, column_pointers: Ints, row_ind
             permutation[place] = slot
 
 
-@njit(**_options)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _count_in_buckets(
     pointers: Ints, indices: Ints, column_pointers: Ints, row_indices: Ints, permutation: Ints
 ) -> None:
@@ -560,7 +564,7 @@ def _count_in_buckets(
     column_pointers[columns] = indices.size
 
 
-@njit(**_options)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _fill_buckets(
     pointers: Ints, indices: Ints, columns: int, bits: int, row_indices: Ints, permutation: Ints
 ) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:

@@ -61,7 +61,8 @@ def test_second_derivatives_are_right() -> None:
 
     def seeded(numbers: Tensor) -> Tensor:
         torch.manual_seed(3)
-        return Dropout(0.4)(numbers) ** 2
+        dropped: Tensor = Dropout(0.4)(numbers)
+        return dropped**2
 
     assert torch.autograd.gradcheck(seeded, inputs)
     assert torch.autograd.gradgradcheck(seeded, inputs)
