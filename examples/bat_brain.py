@@ -35,7 +35,8 @@ def main(arguments: list[str]) -> None:
     model = gs.models.mlp(sizes, sparsity=0.5, budget=lambda *_, **__: kept, alpha=0.6, generator=generator)
     print(f"{sum(sizes):,} neurons, {sum(kept.values()):,} weights, made in {time.perf_counter() - start:.2f} s")
 
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    # Every weight moves the same two outputs, so the more there are, the less each may move.
+    optimizer = torch.optim.SGD(model.parameters(), lr=1 / sum(kept.values()), momentum=0.9)
     last = given.steps
     sparsifier = gs.recipes.set_(model, optimizer, update_every=last, stop_step=last + 1, generator=generator)
     pattern = torch.randn(NUM_FEATURES, generator=generator)
