@@ -134,3 +134,14 @@ def test_what_is_present_is_left_untouched() -> None:
     sampling.absent(present, 5, 2, generator=_generator())
 
     assert present.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(("total", "count"), [(1, 1), (7, 7), (1000, 1000), (5000, 4000)])
+def test_a_draw_above_half_of_the_range_is_exact_too(total: int, count: int) -> None:
+    starts, offsets, shift = sampling.draw(total, count, generator=_generator())
+    bucket = torch.repeat_interleave(torch.arange(len(starts) - 1), torch.from_numpy(starts).diff())
+    numbers = (bucket << shift) + torch.from_numpy(offsets.astype("int64"))
+
+    assert numbers.numel() == count == starts[-1]
+    assert bool((numbers.diff() > 0).all())
+    assert 0 <= int(numbers[0]) <= int(numbers[-1]) < total

@@ -198,6 +198,11 @@ def test_more_entries_than_places_are_refused() -> None:
         topology.erdos_renyi((3, 3), 10, generator=_generator())
 
 
+def test_a_negative_count_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot draw -1 different entries out of 9"):
+        topology.erdos_renyi((3, 3), -1, generator=_generator())
+
+
 def test_a_random_topology_favours_no_place() -> None:
     generator = _generator(3)
     hits = torch.zeros(3, 4)

@@ -54,35 +54,37 @@ def distinct(total: int, count: int, *, generator: torch.Generator) -> Tensor:
         >>> distinct(5, 5, generator=torch.Generator())
         tensor([0, 1, 2, 3, 4])
     """
-    check_count(total, count)
+    _check_count(total, count)
     if 2 * count > total:
         left_out = draw(total, total - count, generator=generator)
         return torch.from_numpy(_others(*left_out, total, count))
     return torch.from_numpy(_expand(*draw(total, count, generator=generator)))
 
 
-def check_count(total: int, count: int) -> None:
-    """Raise unless `count` different integers can be drawn from so many.
+def draw(total: int, count: int, *, generator: torch.Generator) -> Drawn:
+    """Draw as `distinct` does, but leave the integers in four bytes each where eight are not needed.
+
+    Args:
+        total: size of the range, >= 0, below 2^63.
+        count: how many, 0 <= count <= total; above half of it `distinct` is faster.
+        generator: source of randomness, on the CPU.
+
+    Returns:
+        The integers in ascending order, bucket by bucket.
 
     Raises:
         ValueError: count is negative or larger than total.
-    """
-    if not 0 <= count <= total:
-        raise ValueError(f"cannot draw {count} different entries out of {total}; ask for at most {total}")
 
-
-def draw(total: int, count: int, *, generator: torch.Generator) -> Drawn:
-    """Draw as `distinct` does, at most half of the range, in four bytes a number where eight are not needed.
-
-    Args:
-        total: size of the range, below 2^63.
-        count: how many, 0 <= count <= total / 2.
-        generator: source of randomness, on the CPU.
+    Example:
+        >>> starts, offsets, shift = draw(1000, 5, generator=torch.Generator())
+        >>> offsets.size, offsets.itemsize
+        (5, 4)
 
     Source:
         The stream of numbers: Steele, Lea, Flood. Fast splittable pseudorandom number generators. OOPSLA 2014.
         Its integers without bias: Lemire. Fast random integer generation in an interval. 2019, arXiv:1805.10941.
     """
+    _check_count(total, count)
     if not count:
         return Drawn(np.zeros(1, np.int64), np.empty(0, np.uint32), 0)
     # Sixty-four buckets or more: so little of the last one lies past the range that little is drawn in vain.
@@ -91,7 +93,8 @@ def draw(total: int, count: int, *, generator: torch.Generator) -> Drawn:
     if shift > 32 and total >> 32 <= max(count // 64, 1 << 12):
         shift = 32
     num_buckets = ((total - 1) >> shift) + 1
-    wanted = -total * math.log1p(-count / total)
+    # So many draws hit `count` different ones on average; of a whole range the last comes after log(total) of it.
+    wanted = -total * math.log1p(-min(count, total - 0.5) / total)
     num_draws = math.ceil((wanted + 5 * math.sqrt(wanted) + 16) * ((num_buckets << shift) / total))
     offset_type = np.uint32 if shift <= 32 else np.uint64
     while True:
@@ -130,6 +133,11 @@ def absent(present: Tensor, total: int, count: int, *, generator: torch.Generato
     ranks = distinct(total - present.numel(), count, generator=generator)
     _skip(ranks.numpy(), present.cpu().numpy())
     return ranks.to(present.device)
+
+
+def _check_count(total: int, count: int) -> None:
+    if not 0 <= count <= total:
+        raise ValueError(f"cannot draw {count} different entries out of {total}; ask for at most {total}")
 
 
 # In compiled code a seed and a word are 64 bits without sign.

@@ -56,7 +56,7 @@ def fan_in_uniform_of(row_pointers: Tensor, *, generator: torch.Generator) -> Te
         torch.Size([5])
 
     Source:
-        See `fan_in_uniform`.
+        He, Zhang, Ren, Sun. Delving deep into rectifiers. ICCV 2015, arXiv:1502.01852. Differs: see `fan_in_uniform`.
     """
     values = torch.empty(int(row_pointers[-1]), device="cpu")
     row = 0
