@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    console = Console()
+    console = Console(width=110)
     console.print(describe_machine())
     for rows, columns, count in (size for size in SIZES if size[2] <= options.up_to):
         table = Table(title=f"{rows:,} x {columns:,}, {count:,} entries", title_justify="left")

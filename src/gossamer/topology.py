@@ -535,7 +535,7 @@ def _count_in_buckets(
     """The same in two passes, each of which writes to few places at once: what it writes stays in the caches."""
     columns = column_pointers.size - 1
     bits = 8
-    while columns >> bits > 256 and bits < 13:
+    while columns >> bits > 256 and bits < 15:
         bits += 1
     starts, low = _fill_buckets(pointers, indices, columns, bits, row_indices, permutation)
     largest = np.diff(starts).max()

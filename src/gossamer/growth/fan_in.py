@@ -81,7 +81,7 @@ def _scale(
         while pointers[row + 1] <= slot:
             row += 1
         bound = np.sqrt(6.0 / (pointers[row + 1] - pointers[row]))
-        end = min(stop, np.int64(pointers[row + 1]))
+        end = min(stop, int(pointers[row + 1]))
         for place in range(slot, end):
             values[place - start] = (2.0 * unit[place - start] - 1.0) * bound
         slot = end
