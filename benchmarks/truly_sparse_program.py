@@ -160,6 +160,9 @@ def extreme_ours(sizes: list[int], epsilon: float, batch: int) -> Times:
 def extreme_rival(sizes: list[int], epsilon: float, batch: int) -> Times:
     """Make, step and evolve the rival's network."""
     rng = np.random.default_rng(0)
+    # Compiled before it is timed, as ours is.
+    small = rival.make([20, 20, 2], 2.0, rng, by_draws=True)
+    rival.step(small, rng.standard_normal((2, 20)), np.eye(2), RATE, 0.6, rng)
     inputs, wanted = rng.standard_normal((batch, sizes[0])), np.eye(sizes[-1])[rng.integers(sizes[-1], size=batch)]
     start = clock()
     layers = rival.make(sizes, epsilon, rng, by_draws=True)
