@@ -113,3 +113,18 @@ def test_exactly_the_count_is_kept_of_many_and_none_below_one_that_is_dropped(
 
     assert int(mask.sum()) == count
     assert not 0 < count < MANY or scores[mask].min() >= scores[~mask].max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64])
+def test_what_is_taken_spread_and_placed_equals_indexing(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for size in (0, 1, 100):
+        for density in (0.0, 0.5, 1.0):
+            mask = torch.rand(size, generator=generator) < density
+            numbers = torch.randn(size, generator=generator).mul(9).to(dtype)
+            marked = torch.rand(int(mask.sum()), generator=generator) < 0.5
+            expected = torch.zeros(size, dtype=torch.bool).masked_scatter_(mask, marked)
+
+            assert torch.equal(ranking.taken(numbers, mask), numbers[mask])
+            assert torch.equal(ranking.places(mask), mask.nonzero().flatten())
+            assert torch.equal(ranking.spread(marked, mask), expected)

@@ -155,3 +155,14 @@ def test_draws_in_rows_make_every_set_equally_likely() -> None:
 def test_more_in_a_row_than_there_are_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot draw 6 different entries out of 5"):
         sampling.distinct_in_rows(3, 5, 6, generator=torch.Generator())
+
+
+@pytest.mark.parametrize(("total", "count"), [(1, 1), (7, 7), (1000, 1000), (5000, 4000)])
+def test_a_draw_above_half_of_the_range_is_exact_too(total: int, count: int) -> None:
+    starts, offsets, shift = sampling.draw(total, count, generator=_generator())
+    bucket = torch.repeat_interleave(torch.arange(len(starts) - 1), torch.from_numpy(starts).diff())
+    numbers = (bucket << shift) + torch.from_numpy(offsets.astype("int64"))
+
+    assert numbers.numel() == count == starts[-1]
+    assert bool((numbers.diff() > 0).all())
+    assert 0 <= int(numbers[0]) <= int(numbers[-1]) < total

@@ -1,3 +1,4 @@
+import itertools
 import math
 import subprocess
 import sys
@@ -197,6 +198,11 @@ def test_more_entries_than_places_are_refused() -> None:
         topology.erdos_renyi((3, 3), 10, generator=_generator())
 
 
+def test_a_negative_count_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot draw -1 different entries out of 9"):
+        topology.erdos_renyi((3, 3), -1, generator=_generator())
+
+
 def test_a_random_topology_favours_no_place() -> None:
     generator = _generator(3)
     hits = torch.zeros(3, 4)
@@ -293,3 +299,69 @@ def test_a_large_topology_takes_no_dense_detour() -> None:
     assert result.returncode == 0, result.stderr
     # The dense mask alone would take 2500 MB.
     assert int(result.stdout) < 300_000
+
+
+@pytest.mark.parametrize(("shape", "num_active"), [((40, 70_001), 9_000), ((3, 16_384), 40_000), ((70_000, 20_000), 5)])
+def test_the_transpose_of_many_columns_equals_that_of_scipy(shape: tuple[int, int], num_active: int) -> None:
+    places = topology.erdos_renyi(shape, num_active, generator=_generator())
+
+    _check_transpose(places)
+    _check_transpose(_wide(places))
+
+
+def test_a_topology_larger_than_a_bucket_favours_no_row_and_no_column() -> None:
+    places = topology.erdos_renyi((50, 40_000), 300_000, generator=_generator())
+
+    topology.check_topology(places)
+    assert chisquare(places.row_pointers.diff().numpy()).pvalue > 1e-3
+    assert chisquare((places.column_indices // 1000).bincount().numpy()).pvalue > 1e-3
+
+
+def test_every_topology_of_a_count_is_equally_likely() -> None:
+    generator = _generator(7)
+    seen = {prints: 0 for prints in itertools.combinations(range(6), 2)}
+
+    for _ in range(100 * len(seen)):
+        seen[tuple(topology.linear_indices(topology.erdos_renyi((2, 3), 2, generator=generator)).tolist())] += 1
+
+    assert chisquare(list(seen.values())).pvalue > 1e-3
+
+
+@_FEW
+@given(_SIZES, st.floats(0, 1), st.floats(0, 1), st.integers(0, 2**31))
+def test_an_exchange_equals_the_sorted_union(shape: tuple[int, int], dropped: float, added: float, seed: int) -> None:
+    before = topology.from_mask(_random_mask(shape, 0.5, seed))
+    old = topology.linear_indices(before)
+    kept = (_random_mask((1, old.numel()), 1 - dropped, seed + 1)[0]).nonzero().flatten()
+    absent = torch.tensor(sorted(set(range(math.prod(shape))) - set(old[kept].tolist())), dtype=torch.int64)
+    grown = absent[_random_mask((1, absent.numel()), added, seed + 2)[0]]
+
+    after, source = topology.exchange(before, kept, grown)
+
+    topology.check_topology(after)
+    assert topology.linear_indices(after).tolist() == sorted([*old[kept].tolist(), *grown.tolist()])
+    assert source[source >= 0].tolist() == kept.tolist()
+    assert (-1 - source[source < 0]).tolist() == list(range(grown.numel()))
+
+
+@pytest.mark.parametrize(
+    ("kept", "grown"),
+    [([1, 0], []), ([0, 0], []), ([3], []), ([-1], []), ([], [0]), ([], [5, 2]), ([], [-1]), ([], [9])],
+)
+def test_an_exchange_that_does_not_fit_is_refused(kept: list[int], grown: list[int]) -> None:
+    # What is there already may be grown only if it is not kept.
+    kept = kept or [0, 1, 2]
+    with pytest.raises(ValueError, match=f"cannot keep {len(kept)} of 3 entries and add {len(grown)}"):
+        topology.exchange(topology.from_mask(torch.eye(3)), torch.tensor(kept), torch.tensor(grown, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.uint8, torch.bool]
+)
+def test_numbers_of_any_kind_follow_an_exchange(dtype: torch.dtype) -> None:
+    numbers, grown = torch.tensor([1, 0, 1]).to(dtype), torch.tensor([1, 0]).to(dtype)
+    source = torch.tensor([2, -1, 1, -2])
+
+    assert topology.gather(numbers, source, grown).tolist() == [numbers[2], grown[0], numbers[1], grown[1]]
+    assert topology.gather(numbers, source).tolist() == [numbers[2], 0, numbers[1], 0]
+    assert topology.gather(numbers, source).dtype == dtype

@@ -33,15 +33,12 @@ def keep_largest(scores: Tensor, count: int, *, competes: Tensor | None = None) 
             f"competes has shape {tuple(competes.shape)}, the scores {tuple(scores.shape)}; pass one shape"
         )
     flat = scores.detach().flatten()
-    places = None if competes is None else competes.flatten().nonzero().flatten()
-    ranked = flat if places is None else flat[places]
+    ranked = flat if competes is None else ranking.taken(flat, competes.flatten())
     if not 0 <= count <= ranked.numel():
         raise ValueError(f"cannot keep {count} of {ranked.numel()} competing entries; ask for fewer")
     chosen = _marked({"": ranked}, count)[""]
-    if places is not None:
-        mask = torch.zeros_like(flat, dtype=torch.bool)
-        mask[places[chosen]] = True
-        chosen = mask
+    if competes is not None:
+        chosen = ranking.spread(chosen, competes.flatten())
     return chosen.view(scores.shape)
 
 

@@ -61,6 +61,57 @@ def beside(numbers: Tensor, threshold: Tensor, *, marked: Tensor | None = None) 
     return int(above.count_nonzero()), int(equal.count_nonzero()), int(unclear.count_nonzero())
 
 
+def taken(numbers: Tensor, mask: Tensor) -> Tensor:
+    """Return the marked numbers in their order, several times faster than indexing does.
+
+    Args:
+        numbers: shape [n].
+        mask: bool, shape [n].
+
+    Example:
+        >>> taken(torch.tensor([5.0, 6.0, 7.0]), torch.tensor([True, False, True]))
+        tensor([5., 7.])
+    """
+    if not _is_plain(numbers) or numbers.dtype.itemsize < 4:
+        return numbers[mask]
+    result = torch.empty(int(mask.count_nonzero()) + 1, dtype=numbers.dtype)
+    _take(_as_array(numbers), mask.contiguous().numpy(), result.numpy())
+    return result[:-1]
+
+
+def spread(mask: Tensor, among: Tensor) -> Tensor:
+    """Mark in a whole what is marked among its members.
+
+    Args:
+        mask: which of the members, bool, shape [m].
+        among: which entries of the whole are members, bool, shape [n], m of them True.
+
+    Returns:
+        Bool, shape [n].
+
+    Example:
+        >>> spread(torch.tensor([False, True]), torch.tensor([True, False, True]))
+        tensor([False, False,  True])
+    """
+    result = torch.zeros_like(among)
+    if among.device.type != "cpu":
+        return result.masked_scatter_(among, mask)
+    _spread(mask.contiguous().numpy(), among.contiguous().numpy(), result.numpy())
+    return result
+
+
+def places(mask: Tensor) -> Tensor:
+    """Return where a vector is True, ascending, int64; numpy finds it several times faster than torch.
+
+    Example:
+        >>> places(torch.tensor([False, True, True]))
+        tensor([1, 2])
+    """
+    if mask.device.type != "cpu":
+        return mask.nonzero().flatten()
+    return torch.from_numpy(np.flatnonzero(mask.numpy()))
+
+
 def has_nan(numbers: Tensor) -> bool:
     """Return whether any entry is NaN, in one pass without a copy.
 
@@ -156,3 +207,25 @@ def _beside(part: Array, threshold: float, marked: NDArray[np.bool_]) -> tuple[i
     for i in range(marked.size):
         marked[i] = part[i] >= threshold
     return above, equal, unclear
+
+
+# Without a branch: which entries are marked is nothing that a processor can guess.
+
+
+@njit(cache=True, nogil=True)
+def _take(part: Array, mask: NDArray[np.bool_], result: Array) -> None:
+    """The last place of `result` is for what is written before it is known to stay."""
+    found = 0
+    for i in range(part.size):
+        result[found] = part[i]
+        found += mask[i]
+
+
+@njit(cache=True, nogil=True)
+def _spread(mask: NDArray[np.bool_], among: NDArray[np.bool_], result: NDArray[np.bool_]) -> None:
+    if not mask.size:
+        return
+    seen = 0
+    for i in range(among.size):
+        result[i] = among[i] & mask[min(seen, mask.size - 1)]
+        seen += among[i]

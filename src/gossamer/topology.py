@@ -1,16 +1,26 @@
 """Which entries of a weight exist: CSR and its transpose, in memory that follows the active entries alone."""
 
 import hashlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import torch
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gossamer import sampling
 
 _INT32_MAX = 2**31 - 1
+# Fewer columns than this: where each one's next entry goes is written within the second cache.
+_MANY_COLUMNS = 1 << 14
+
+# Numbers of any kind are moved as integers of their size: numpy has no bfloat16.
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+Ints = NDArray[np.signedinteger[Any]]
 
 
 class Topology(NamedTuple):
@@ -77,17 +87,22 @@ def from_linear(linear: Tensor, shape: tuple[int, int]) -> Topology:
         tensor([1, 0, 2], dtype=torch.int32)
     """
     rows, columns = _check_shape(shape)
-    if linear.numel():
-        first, last = int(linear[0]), int(linear[-1])
-        if first < 0 or last >= rows * columns or not bool((linear[1:] > linear[:-1]).all()):
-            raise ValueError(
-                f"linear indices run from {first} to {last}; they must ascend without repeats within "
-                f"[0, {rows * columns}) for a {rows} x {columns} weight: sort them, drop the repeats"
-            )
     dtype = index_dtype(shape, linear.numel())
-    row_of = linear.div(max(columns, 1), rounding_mode="floor")
-    pointers = torch.searchsorted(row_of, torch.arange(rows + 1, device=linear.device))
-    return Topology((rows, columns), pointers.to(dtype), (linear - row_of * columns).to(dtype))
+    if linear.device.type == "cpu":
+        pointers, indices = _empty(rows + 1, dtype), _empty(linear.numel(), dtype)
+        fits = _split(linear.detach().contiguous().numpy(), columns, pointers.numpy(), indices.numpy())
+    else:
+        fits = not linear.numel() or (int(linear[0]) >= 0 and int(linear[-1]) < rows * columns)
+        fits = fits and bool((linear[1:] > linear[:-1]).all())
+        row_of = linear.div(max(columns, 1), rounding_mode="floor")
+        pointers = torch.searchsorted(row_of, torch.arange(rows + 1, device=linear.device)).to(dtype)
+        indices = (linear - row_of * columns).to(dtype)
+    if not fits:
+        raise ValueError(
+            f"linear indices run from {int(linear[0])} to {int(linear[-1])}; they must ascend without repeats within "
+            f"[0, {rows * columns}) for a {rows} x {columns} weight: sort them, drop the repeats"
+        )
+    return Topology((rows, columns), pointers, indices)
 
 
 def from_mask(mask: Tensor) -> Topology:
@@ -105,8 +120,15 @@ def from_mask(mask: Tensor) -> Topology:
     """
     if mask.dim() != 2:
         raise ValueError(f"a topology describes a matrix, got shape {tuple(mask.shape)}; flatten the input axes first")
-    linear = mask.detach().flatten().nonzero().flatten()
-    return from_linear(linear, (mask.shape[0], mask.shape[1]))
+    shape = (mask.shape[0], mask.shape[1])
+    active = mask.detach() if mask.dtype == torch.bool else mask.detach() != 0
+    if active.device.type != "cpu":
+        return from_linear(active.flatten().nonzero().flatten(), shape)
+    num_active = int(active.count_nonzero())
+    dtype = index_dtype(shape, num_active)
+    pointers, indices = _empty(shape[0] + 1, dtype), _empty(num_active, dtype)
+    _find(active.contiguous().view(torch.uint8).numpy(), pointers.numpy(), indices.numpy())
+    return Topology(shape, pointers, indices)
 
 
 def erdos_renyi(shape: tuple[int, int], num_active: int, *, generator: torch.Generator) -> Topology:
@@ -125,28 +147,112 @@ def erdos_renyi(shape: tuple[int, int], num_active: int, *, generator: torch.Gen
         network science. Nature Communications 2018, arXiv:1707.04780.
         Differs: an exact count; the paper switches each entry on with a probability, so its count varies.
 
-    Cost: O(num_active log num_active + rows), no dense detour.
+    Cost: O(num_active + rows), no dense detour; memory: what is returned, and one byte more for each entry.
 
     Example:
         >>> erdos_renyi((4, 4), 16, generator=torch.Generator()).num_active
         16
     """
     rows, columns = _check_shape(shape)
-    return from_linear(sampling.distinct(rows * columns, num_active, generator=generator), shape)
+    dtype = index_dtype(shape, num_active)
+    if dtype == torch.int64 or 2 * num_active > rows * columns:
+        return from_linear(sampling.distinct(rows * columns, num_active, generator=generator), shape)
+    starts, offsets, shift = sampling.draw(rows * columns, num_active, generator=generator)
+    pointers = _empty(rows + 1, dtype)
+    # What is at most 32 bits wide makes room for the column that it leads to.
+    indices = offsets.view(np.int32) if offsets.dtype == np.uint32 else np.empty(num_active, np.int32)
+    _place(starts, offsets, shift, columns, pointers.numpy(), indices)
+    return Topology((rows, columns), pointers, torch.from_numpy(indices))
 
 
 def linear_indices(topology: Topology) -> Tensor:
     """Return row * columns + column of each entry, ascending, shape [num_active], int64."""
-    return row_indices(topology) * topology.shape[1] + topology.column_indices
+    if topology.column_indices.device.type != "cpu":
+        return row_indices(topology) * topology.shape[1] + topology.column_indices
+    linear = _empty(topology.num_active, torch.int64)
+    _join(topology.row_pointers.numpy(), topology.column_indices.numpy(), topology.shape[1], linear.numpy())
+    return linear
 
 
 def row_indices(topology: Topology) -> Tensor:
     """Return the row of each entry, ascending, shape [num_active], int64."""
-    return torch.repeat_interleave(topology.row_pointers.diff().long(), output_size=topology.num_active)
+    if topology.column_indices.device.type != "cpu":
+        return torch.repeat_interleave(topology.row_pointers.diff().long(), output_size=topology.num_active)
+    rows = _empty(topology.num_active, torch.int64)
+    _repeat(topology.row_pointers.numpy(), rows.numpy())
+    return rows
+
+
+def exchange(topology: Topology, kept: Tensor, grown: Tensor) -> tuple[Topology, Tensor]:
+    """Keep some entries and add others, in one pass over both.
+
+    Args:
+        topology: what exists before.
+        kept: slots that stay, ascending, shape [k], int64.
+        grown: linear indices of the others, ascending, none of them among the kept, shape [g], int64.
+
+    Returns:
+        What exists after, and where each of its entries comes from: the slot it had, or -1 - i for the i-th grown one,
+        shape [k + g], dtype of the indices.
+
+    Raises:
+        ValueError: the indices do not ascend or are out of range, or a grown one is among the kept.
+
+    Cost: O(num_active + rows); no sort on the CPU.
+
+    Example:
+        >>> places, source = exchange(from_mask(torch.eye(2)), torch.tensor([1]), torch.tensor([1]))
+        >>> places.column_indices, source
+        (tensor([1, 1], dtype=torch.int32), tensor([-1,  1], dtype=torch.int32))
+    """
+    shape, count = topology.shape, kept.numel() + grown.numel()
+    if topology.column_indices.device.type != "cpu":
+        linear, order = torch.cat([linear_indices(topology)[kept], grown]).sort()
+        source = torch.cat([kept, -1 - torch.arange(grown.numel(), device=grown.device)])[order]
+        return from_linear(linear, shape), source.to(index_dtype(shape, max(count, topology.num_active)))
+    dtype = index_dtype(shape, max(count, topology.num_active))
+    old = (topology.row_pointers.to(dtype).numpy(), topology.column_indices.to(dtype).numpy())
+    pointers, indices, source = _empty(shape[0] + 1, dtype), _empty(count, dtype), _empty(count, dtype)
+    added = grown.contiguous().numpy()
+    if not _merge(*old, kept.contiguous().numpy(), added, shape[1], pointers.numpy(), indices.numpy(), source.numpy()):
+        raise ValueError(
+            f"cannot keep {kept.numel()} of {topology.num_active} entries and add {grown.numel()}: both must ascend "
+            f"without repeats, within a {shape[0]} x {shape[1]} weight, and what is added must not be there already"
+        )
+    final = index_dtype(shape, count)
+    return Topology(shape, pointers.to(final), indices.to(final)), source
+
+
+def gather(numbers: Tensor, source: Tensor, grown: Tensor | None = None) -> Tensor:
+    """Move one number of each entry along with an `exchange`.
+
+    Args:
+        numbers: one for each entry before, shape [num_active], any dtype.
+        source: where each entry after comes from, see `exchange`, shape [n].
+        grown: one for each grown entry, shape [g], same dtype. Default: zeros.
+
+    Returns:
+        One for each entry after, shape [n], dtype of the numbers.
+
+    Example:
+        >>> gather(torch.tensor([5.0, 6.0]), torch.tensor([-1, 1]), torch.tensor([7.0]))
+        tensor([7., 6.])
+    """
+    if numbers.device.type != "cpu" or numbers.element_size() not in _BITS:
+        later = numbers.new_zeros(1) if grown is None else grown
+        both = torch.cat([numbers, later])
+        return both[torch.where(source < 0, numbers.numel() - 1 - source if grown is not None else -1, source)]
+    result = torch.empty(source.shape, dtype=numbers.dtype)
+    bits = _BITS[numbers.element_size()]
+    before, later = (part.contiguous().view(bits) for part in (numbers, numbers[:0] if grown is None else grown))
+    _gather(before.numpy(), later.numpy(), source.numpy(), result.view(bits).numpy())
+    return result
 
 
 def transpose(topology: Topology) -> Transpose:
     """Order the entries by columns, by counting: O(num_active + columns) on the CPU.
+
+    Cost: where the columns are many, two bytes of memory an entry beside what is returned.
 
     Example:
         >>> transpose(from_mask(torch.tensor([[0, 1], [1, 1]]))).permutation
@@ -154,8 +260,14 @@ def transpose(topology: Topology) -> Transpose:
     """
     pointers, columns = topology.row_pointers, topology.column_indices
     if columns.device.type == "cpu":
-        arrays = _count_columns(pointers.numpy(), columns.numpy(), topology.shape[1])
-        return Transpose(*(torch.from_numpy(array) for array in arrays))
+        sizes = (topology.shape[1] + 1, topology.num_active, topology.num_active)
+        result = Transpose(*(_empty(size, columns.dtype) for size in sizes))
+        operands = [part.numpy() for part in (pointers, columns, *result)]
+        if topology.shape[1] < _MANY_COLUMNS:
+            _count_columns(*operands)
+        else:
+            _count_in_buckets(*operands)
+        return result
     permutation = torch.argsort(columns, stable=True)
     boundaries = torch.arange(topology.shape[1] + 1, device=columns.device)
     column_pointers = torch.searchsorted(columns[permutation].long(), boundaries)
@@ -191,7 +303,11 @@ def check_topology(topology: Topology) -> None:
         raise ValueError(f"row_pointers must ascend from 0 to {columns.numel()}, the number of active weights")
     if columns.numel() and (int(columns.min()) < 0 or int(columns.max()) >= shape[1]):
         raise ValueError(f"column_indices run from {int(columns.min())} to {int(columns.max())} of {shape[1]} columns")
-    if not bool((linear_indices(topology).diff() > 0).all()):
+    if columns.device.type == "cpu":
+        ascends = _ascends(pointers.contiguous().numpy(), columns.contiguous().numpy())
+    else:
+        ascends = bool((linear_indices(topology).diff() > 0).all())
+    if not ascends:
         raise ValueError("column_indices must ascend within each row without repeats")
 
 
@@ -215,22 +331,260 @@ def _check_shape(shape: tuple[int, int]) -> tuple[int, int]:
     return rows, columns
 
 
-@numba.njit(cache=True, nogil=True)
-def _count_columns(
-    row_pointers: np.ndarray, column_indices: np.ndarray, columns: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    column_pointers = np.zeros(columns + 1, row_pointers.dtype)
-    for column in column_indices:
-        column_pointers[column + 1] += 1
-    for column in range(columns):
-        column_pointers[column + 1] += column_pointers[column]
-    place = column_pointers[:-1].copy()
-    row_indices = np.empty_like(column_indices)
-    permutation = np.empty_like(column_indices)
-    for row in range(row_pointers.size - 1):
-        for slot in range(row_pointers[row], row_pointers[row + 1]):
-            column = column_indices[slot]
-            row_indices[place[column]] = row
-            permutation[place[column]] = slot
-            place[column] += 1
-    return column_pointers, row_indices, permutation
+def _empty(size: int, dtype: torch.dtype) -> Tensor:
+    # By numpy, which asks the system for large pages: first touching them takes a third of the time.
+    return torch.from_numpy(np.empty(size, np.int32 if dtype == torch.int32 else np.int64))
+
+
+def _request(_context: Any, array: Any, place: Any) -> Any:
+    """Ask for the memory of array[place], which may lie behind its end: a request can do no harm."""
+
+    def make(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, values[0]).data
+        number, address = ir.IntType(32), ir.IntType(8).as_pointer()
+        insert: Any = cgutils.get_or_insert_function
+        request = insert(
+            builder.module, ir.FunctionType(ir.VoidType(), [address, number, number, number]), "llvm.prefetch.p0"
+        )
+        # To write, to be kept in all caches, data.
+        options = [number(1), number(3), number(1)]
+        builder.call(request, [builder.bitcast(builder.gep(data, [values[1]]), address), *options])
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64), make
+
+
+_will_write: Any = intrinsic(_request)
+
+
+# In compiled code an index without sign is not looked at twice: a negative one would count from the end.
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _split(linear: Ints, columns: int, pointers: Ints, indices: Ints) -> bool:
+    """Write rows and columns of linear indices; False if they do not ascend or leave the matrix."""
+    rows = pointers.size - 1
+    row, begin, last = 0, 0, -1
+    pointers[0] = 0
+    for slot in range(linear.size):
+        place = linear[slot]
+        if place <= last or place >= rows * columns:
+            return False
+        last = place
+        if place - begin >= columns:
+            # A division where rows are skipped in numbers.
+            target = row + 1 if place - begin < 2 * columns else place // columns
+            pointers[row + 1 : target + 1] = slot
+            row, begin = target, target * columns
+        indices[slot] = place - begin
+    pointers[row + 1 :] = linear.size
+    return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _place(
+    starts: Ints, offsets: NDArray[np.unsignedinteger[Any]], shift: int, columns: int, pointers: Ints, indices: Ints
+) -> None:
+    """Write rows and columns of drawn places; `indices` may be the memory of `offsets`."""
+    row, begin = 0, 0
+    pointers[0] = 0
+    for bucket in range(starts.size - 1):
+        first = bucket << shift
+        for slot in range(starts[bucket], starts[bucket + 1]):
+            column = first + np.int64(offsets[slot]) - begin
+            while column >= columns:
+                row += 1
+                pointers[row] = slot
+                begin += columns
+                column -= columns
+            indices[slot] = column
+    pointers[row + 1 :] = indices.size
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _find(active: NDArray[np.uint8], pointers: Ints, indices: Ints) -> None:
+    rows, columns = active.shape
+    slot = 0
+    pointers[0] = 0
+    for row in range(rows):
+        line = active[row]
+        whole = columns // 8 * 8
+        for begin in range(0, whole, 8):
+            # Eight at a time, as most are absent.
+            if (
+                line[begin]
+                | line[begin + 1]
+                | line[begin + 2]
+                | line[begin + 3]
+                | line[begin + 4]
+                | line[begin + 5]
+                | line[begin + 6]
+                | line[begin + 7]
+            ):
+                for column in range(begin, begin + 8):
+                    if line[column]:
+                        indices[slot] = column
+                        slot += 1
+        for column in range(whole, columns):
+            if line[column]:
+                indices[slot] = column
+                slot += 1
+        pointers[row + 1] = slot
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _join(pointers: Ints, indices: Ints, columns: int, linear: Ints) -> None:
+    for row in range(pointers.size - 1):
+        begin = row * columns
+        for slot in range(np.uint64(pointers[row]), np.uint64(pointers[row + 1])):
+            linear[slot] = begin + indices[slot]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _ascends(pointers: Ints, indices: Ints) -> bool:
+    for row in range(pointers.size - 1):
+        for slot in range(pointers[row] + 1, pointers[row + 1]):
+            if indices[slot] <= indices[slot - 1]:
+                return False
+    return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _repeat(pointers: Ints, rows: Ints) -> None:
+    for row in range(pointers.size - 1):
+        for slot in range(np.uint64(pointers[row]), np.uint64(pointers[row + 1])):
+            rows[slot] = row
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _merge(
+    old_pointers: Ints,
+    old_indices: Ints,
+    kept: Ints,
+    grown: Ints,
+    columns: int,
+    pointers: Ints,
+    indices: Ints,
+    source: Ints,
+) -> bool:
+    """Write the rows of both; False if something is out of order or out of range."""
+    slot, k, g, one = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(1)
+    last_kept, first = np.int64(-1), 0
+    pointers[0] = 0
+    for row in range(pointers.size - 1):
+        end, last_grown = old_pointers[row + 1], -1
+        while True:
+            next_grown = min(grown[g] - first, columns) if g < grown.size else columns
+            if next_grown <= last_grown:
+                return False
+            # Runs of what is kept, up to the next that is grown.
+            column = np.int64(-1)
+            while k < kept.size and kept[k] < end:
+                old = kept[k]
+                column = np.int64(old_indices[np.uint64(old)]) if old > last_kept else np.int64(columns)
+                if column >= next_grown:
+                    break
+                source[slot] = last_kept = old
+                indices[slot] = column
+                slot += one
+                k += one
+            if column == next_grown:
+                return False
+            if next_grown == columns:
+                break
+            source[slot] = -1 - np.int64(g)
+            indices[slot] = last_grown = next_grown
+            slot += one
+            g += one
+        first += columns
+        pointers[row + 1] = slot
+    return bool(slot == indices.size)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _gather(numbers: Ints, grown: Ints, source: Ints, result: Ints) -> None:
+    for i in range(source.size):
+        slot = source[i]
+        if slot >= 0:
+            result[i] = numbers[np.uint64(slot)]
+        else:
+            result[i] = grown[-1 - slot] if grown.size else 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _count_columns(pointers: Ints, indices: Ints, column_pointers: Ints, row_indices: Ints, permutation: Ints) -> None:
+    free = np.zeros(column_pointers.size, column_pointers.dtype)
+    for column in indices:
+        free[np.uint64(column) + np.uint64(1)] += 1
+    for column in range(free.size - 1):
+        free[column + 1] += free[column]
+    column_pointers[:] = free
+    for row in range(pointers.size - 1):
+        for slot in range(pointers[row], pointers[row + 1]):
+            column = np.uint64(indices[slot])
+            place = np.uint64(free[column])
+            free[column] += 1
+            row_indices[place] = row
+            permutation[place] = slot
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _count_in_buckets(
+    pointers: Ints, indices: Ints, column_pointers: Ints, row_indices: Ints, permutation: Ints
+) -> None:
+    """The same in two passes, each of which writes to few places at once: what it writes stays in the caches."""
+    columns = column_pointers.size - 1
+    bits = 8
+    while columns >> bits > 256 and bits < 15:
+        bits += 1
+    starts, low = _fill_buckets(pointers, indices, columns, bits, row_indices, permutation)
+    largest = np.diff(starts).max()
+    rows, slots = np.empty(largest, row_indices.dtype), np.empty(largest, row_indices.dtype)
+    free = np.empty((1 << bits) + 1, np.int64)
+    for bucket in range(starts.size - 1):
+        start, size = starts[bucket], starts[bucket + 1] - starts[bucket]
+        part = low[start : start + size]
+        free[:] = 0
+        for column in part:
+            free[np.uint64(column) + np.uint64(1)] += 1
+        free[0] = start
+        for column in range(1 << bits):
+            free[column + 1] += free[column]
+        first = bucket << bits
+        for column in range(min(1 << bits, columns - first)):
+            column_pointers[first + column] = free[column]
+        rows[:size] = row_indices[start : start + size]
+        slots[:size] = permutation[start : start + size]
+        for i in range(size):
+            column = np.uint64(part[i])
+            place = np.uint64(free[column])
+            free[column] += 1
+            row_indices[place] = rows[i]
+            permutation[place] = slots[i]
+    column_pointers[columns] = indices.size
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _fill_buckets(
+    pointers: Ints, indices: Ints, columns: int, bits: int, row_indices: Ints, permutation: Ints
+) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+    """Order entries by the high bits of their column; return where each bucket begins, and the low bits."""
+    starts = np.zeros(((columns - 1) >> bits) + 2, np.int64)
+    for column in indices:
+        starts[(np.uint64(column) >> np.uint64(bits)) + np.uint64(1)] += 1
+    for bucket in range(starts.size - 1):
+        starts[bucket + 1] += starts[bucket]
+    free, low = starts.copy(), np.empty(indices.size, np.uint16)
+    for row in range(pointers.size - 1):
+        for slot in range(pointers[row], pointers[row + 1]):
+            column = np.uint64(indices[slot])
+            place = np.uint64(free[column >> np.uint64(bits)])
+            free[column >> np.uint64(bits)] += 1
+            low[place] = column & np.uint64((1 << bits) - 1)
+            row_indices[place] = row
+            permutation[place] = slot
+            # Some hundred streams are more than the processor foresees by itself.
+            _will_write(low, place + np.uint64(48))
+            _will_write(row_indices, place + np.uint64(24))
+            _will_write(permutation, place + np.uint64(24))
+    return starts, low

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from gossamer.growth import fan_in_uniform
+from gossamer.growth import fan_in_uniform, fan_in_uniform_of
+from gossamer.topology import erdos_renyi, row_indices
 
 
 def test_values_fill_the_bound_of_their_output() -> None:
@@ -44,3 +45,13 @@ def test_the_same_seed_draws_the_same_values_and_the_global_generator_is_left_al
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("num_active", [0, 1, 7, 100_000])
+def test_values_of_a_whole_layer_have_the_bits_of_those_by_row(num_active: int) -> None:
+    places = erdos_renyi((500, 400), num_active, generator=torch.Generator().manual_seed(1))
+    one, other = (torch.Generator().manual_seed(2) for _ in range(2))
+
+    values = fan_in_uniform_of(places.row_pointers, generator=one)
+
+    assert torch.equal(values, fan_in_uniform(row_indices(places), places.row_pointers.diff(), generator=other))

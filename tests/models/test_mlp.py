@@ -6,7 +6,7 @@ from torch import nn
 
 from gossamer import budgets
 from gossamer.models import mlp
-from gossamer.nn import AllReLU, SparseLinear, to_dense
+from gossamer.nn import AllReLU, Dropout, SparseLinear, to_dense
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -71,7 +71,7 @@ def test_the_signal_keeps_its_scale_through_a_deep_sparse_network() -> None:
 def test_dropout_stands_after_each_hidden_activation() -> None:
     model = mlp([5, 4, 3, 2], dropout=0.25, generator=seeded())
 
-    assert [i for i, module in enumerate(model) if isinstance(module, nn.Dropout)] == [2, 5]
+    assert [i for i, module in enumerate(model) if isinstance(module, Dropout)] == [2, 5]
     assert model[2].p == 0.25
 
 

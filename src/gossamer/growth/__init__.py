@@ -1,7 +1,7 @@
 """Rules that choose which absent weights come to exist, one a file: linear indices out; and first values."""
 
-from gossamer.growth.fan_in import fan_in_uniform
+from gossamer.growth.fan_in import fan_in_uniform, fan_in_uniform_of
 from gossamer.growth.gradient import gradient
 from gossamer.growth.random import random
 
-__all__ = ["fan_in_uniform", "gradient", "random"]
+__all__ = ["fan_in_uniform", "fan_in_uniform_of", "gradient", "random"]

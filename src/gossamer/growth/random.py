@@ -27,13 +27,15 @@ def random(
     Source:
         Mocanu et al. 2018, arXiv:1707.04780. An entry dropped in the same update may come back.
 
-    Cost: O((n + count) log), no list of the absent entries.
+    Cost: O(n + count), no list of the absent entries.
 
     Example:
         >>> none = torch.zeros(2, dtype=torch.bool)
         >>> random(torch.tensor([0, 3]), none, none, count=2, generator=torch.Generator())
         tensor([1, 2])
     """
+    if not (closed_rows.any() or closed_columns.any()):
+        return sampling.absent(kept, closed_rows.numel() * closed_columns.numel(), count, generator=generator)
     # Number the open rows and columns among themselves, draw in that smaller matrix, and number back.
     rows, columns = (~closed_rows).nonzero().flatten(), (~closed_columns).nonzero().flatten()
     width = closed_columns.numel()

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from gossamer import budgets
-from gossamer.growth import fan_in_uniform
-from gossamer.nn import AllReLU, SparseLinear
-from gossamer.topology import erdos_renyi, row_indices
+from gossamer.growth import fan_in_uniform, fan_in_uniform_of
+from gossamer.nn import AllReLU, Dropout, SparseLinear
+from gossamer.topology import erdos_renyi
 
 
 def mlp(
@@ -55,7 +55,7 @@ def mlp(
         layers.append(_layer(shape, kept[name], generator))
         if depth < len(shapes):
             layers.append(nn.ReLU(inplace=True) if alpha is None else AllReLU(alpha=alpha, layer=depth))
-            layers += [nn.Dropout(dropout)] if dropout else []
+            layers += [Dropout(dropout)] if dropout else []
     return nn.Sequential(*layers)
 
 
@@ -64,7 +64,7 @@ def _layer(shape: tuple[int, int], num_active: int, generator: torch.Generator) 
     bias = torch.zeros(outputs)
     if num_active < outputs * inputs:
         places = erdos_renyi(shape, num_active, generator=generator)
-        values = fan_in_uniform(row_indices(places), places.row_pointers.diff(), generator=generator)
+        values = fan_in_uniform_of(places.row_pointers, generator=generator)
         return SparseLinear.from_topology(places, values, bias)
     linear: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
     rows = torch.arange(outputs).repeat_interleave(inputs)

@@ -2,6 +2,7 @@
 
 from gossamer.nn.all_relu import AllReLU
 from gossamer.nn.convert import sparsify, to_dense, to_sparse
+from gossamer.nn.dropout import Dropout
 from gossamer.nn.sparse_embedding import SparseEmbedding
 from gossamer.nn.sparse_gru import SparseGRU, SparseGRUCell
 from gossamer.nn.sparse_linear import SparseLinear
@@ -10,6 +11,7 @@ from gossamer.nn.sparse_rnn import SparseRNN, SparseRNNCell
 
 __all__ = [
     "AllReLU",
+    "Dropout",
     "SparseEmbedding",
     "SparseGRU",
     "SparseGRUCell",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gossamer import counts
+from gossamer import counts, ranking
 from gossamer.masks import keep_largest
 from gossamer.schedules import Schedule
 from gossamer.updates.change import Change
@@ -62,29 +62,46 @@ class Exchange:
         if active == num_open(weight):
             return Change(weight.name, 0, 0)
         survives = self._survivors(weight.values(), self.drop_fraction(step))
-        kept = survives.nonzero().flatten()
-        grown = self.grow(weight, indices[kept], active - kept.numel(), generator)
+        kept = ranking.places(survives)
+        kept_indices = indices[kept]
+        grown = self.grow(weight, kept_indices, active - kept.numel(), generator)
         if self.keep_regrown:
-            survives |= torch.isin(indices, grown)
-            kept = survives.nonzero().flatten()
-            grown = grown[~torch.isin(grown, indices[kept])]
-        weight.change_(kept, grown, self._values(weight, indices[kept], grown, generator), optimizer)
+            slots = torch.searchsorted(indices, grown).clamp(max=active - 1)
+            regrown = indices[slots] == grown
+            survives[slots[regrown]] = True
+            kept = ranking.places(survives)
+            kept_indices, grown = indices[kept], grown[~regrown]
+        weight.change_(kept, grown, self._values(weight, kept_indices, grown, generator), optimizer)
         return Change(weight.name, active - kept.numel(), grown.numel())
 
     def _survivors(self, values: Tensor, drop_fraction: float) -> Tensor:
         scores = self.drop(values)
-        group = torch.zeros_like(values, dtype=torch.int64) if self.groups is None else self.groups(values)
+        if self.groups is None:
+            return keep_largest(scores, _num_kept(scores.numel(), drop_fraction))
+        group = self.groups(values)
         survives = torch.zeros_like(values, dtype=torch.bool)
-        for number in group.unique().tolist():
+        for number in _numbers(group):
             members = group == number
-            size = int(members.sum())
-            survives |= keep_largest(scores, size - counts.num_dropped(size, drop_fraction), competes=members)
+            kept = _num_kept(int(members.count_nonzero()), drop_fraction)
+            survives |= keep_largest(scores, kept, competes=members)
         return survives
 
     def _values(self, weight: Weight, kept: Tensor, grown: Tensor, generator: torch.Generator) -> Tensor:
         if self.first_values is None:
             return torch.zeros(grown.shape, device=grown.device)
         return self.first_values(weight, torch.cat([kept, grown]), grown, generator)
+
+
+def _num_kept(size: int, drop_fraction: float) -> int:
+    return size - counts.num_dropped(size, drop_fraction)
+
+
+def _numbers(group: Tensor) -> list[int]:
+    """The groups that there are; few and small ones, such as signs, without a sort."""
+    if group.numel() and int(group.min()) >= 0 and int(group.max()) < 64:
+        return [number for number, size in enumerate(group.bincount().tolist()) if size]
+    found: list[int] = group.unique().tolist()
+    return found
 
 
 def by_sign(values: Tensor) -> Tensor:

@@ -66,19 +66,10 @@ class SparseWeight:
                 f"{self.name} would shrink, which DistributedDataParallel cannot follow; train it masked and convert "
                 "it with to_sparse afterwards"
             )
-        linear, order = torch.cat([self.indices()[kept], grown]).sort()
-        # source[new slot] = old slot, or -1 where the weight is new
-        source = torch.cat([kept, kept.new_full((grown.numel(),), -1)])[order]
-        values = torch.cat([self.values()[kept], grown_values.to(self.module.values.dtype)])[order]
-        self.module.replace_(topology.from_linear(linear, self.module.topology.shape), values)
-        old = source >= 0
-
-        def follow(tensor: Tensor) -> Tensor:
-            moved = tensor.new_zeros(source.shape)
-            moved[old] = tensor[source[old]]
-            return moved
-
-        move_state_(optimizer, self.module.values, old_shape, follow)
+        places, source = topology.exchange(self.module.topology, kept, grown)
+        values = topology.gather(self.values(), source, grown_values.to(self.module.values.dtype))
+        self.module.replace_(places, values)
+        move_state_(optimizer, self.module.values, old_shape, lambda tensor: topology.gather(tensor, source))
         self.module.values.grad = None
 
     def attach(self) -> None:
