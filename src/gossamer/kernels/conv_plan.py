@@ -1,0 +1,237 @@
+"""How a sparse convolution walks its images: the padded copies that it reads, the tiles that it fills, in plain Python.
+
+A convolution and the gradient of its input are the same walk. Its *source* image (the input, or the gradient of the
+output) is copied, a few samples at a time, into a padded scratch; its *target* image is written tile by tile. An axis
+with a stride is taken apart into *phases*: each phase holds every stride-th row, and within it the walk has no stride.
+So each weight reads the scratch at an offset of its own plus the place of the tile, and `table` holds these offsets.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from gossamer.kernels import cpu
+
+# Bytes of the scratch of one thread, at most: it should stay in the second cache.
+_SCRATCH_BYTES = 1 << 20
+# Bytes of the part of it that the tile of one block of channels reads: it should stay in the first cache.
+_TILE_BYTES = 28 << 10
+_HEIGHTS = (1, 2, 4, 7, 8, 14, 16)
+_WIDTHS = (1, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """The sizes of a convolution of images; pairs are (height, width).
+
+    Attributes:
+        batch: samples.
+        inputs, outputs: channels.
+        groups: parts that the channels are cut into.
+        image: size of the input.
+        kernel, stride, dilation: as in nn.Conv2d.
+        padding: rows above and columns left of the image.
+        result: size of the output.
+    """
+
+    batch: int
+    inputs: int
+    outputs: int
+    groups: int
+    image: tuple[int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: tuple[int, int]
+    result: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a kernel is given beside its operands.
+
+    Attributes:
+        numbers: sizes as int64, in the order of `_NAMES`.
+        table: where a weight reads in the scratch, by (channel within the group, place in the kernel), int64.
+        height, width: rows of a tile, and how many times 64 bytes each is wide.
+        num_units: pieces that the target is cut into: groups of samples times bands of rows.
+        target_rows: rows of the topology that the walk follows: target channels times phases.
+        work_bytes: scratch of one thread for the product alone.
+        twin_bytes: scratch of one thread for the target image, as the gradient of the weights reads it.
+    """
+
+    numbers: Tensor
+    table: Tensor
+    height: int
+    width: int
+    num_units: int
+    target_rows: int
+    source_floats: int
+    target_floats: int
+
+
+# The order of the numbers, which `conv` reads by these places.
+NAMES = tuple(
+    (
+    "batch side source_channels source_height source_width phases_height phases_width origin_height origin_width "
+    "packed_rows packed_stride period channel_stride "
+    "target_channels target_height target_width step_height step_width start_height start_width "
+    "tiles_height tiles_width bands groups block_columns row_columns num_positions_width band_rows"
+    ).split()
+)
+
+
+@lru_cache(maxsize=256)
+def forward(geometry: Geometry, itemsize: int) -> Plan:
+    """Plan y from x."""
+    spread = tuple((size - 1) * dilation for size, dilation in zip(geometry.kernel, geometry.dilation, strict=True))
+    reach = tuple(extent // stride for extent, stride in zip(spread, geometry.stride, strict=True))
+    places = [
+        (row % geometry.stride[0] * geometry.stride[1] + column % geometry.stride[1], row // geometry.stride[0], column // geometry.stride[1])
+        for row in range(0, spread[0] + 1, geometry.dilation[0])
+        for column in range(0, spread[1] + 1, geometry.dilation[1])
+    ]
+    return _plan(
+        geometry,
+        itemsize,
+        source=(geometry.inputs, *geometry.image),
+        target=(geometry.outputs, *geometry.result),
+        phases=geometry.stride,
+        origin=(-geometry.padding[0], -geometry.padding[1]),
+        step=(1, 1),
+        start=(0, 0),
+        positions=geometry.result,
+        reach=reach,
+        places=places,
+        limit=cpu._WIDEST * 2 if cpu._WIDEST == 8 else 4,
+    )
+
+
+@lru_cache(maxsize=256)
+def backward(geometry: Geometry, itemsize: int, *, fused: bool) -> Plan:
+    """Plan the gradient of x from that of y; `fused` with the gradient of the weights, which needs registers too."""
+    first = tuple(padding // stride for padding, stride in zip(geometry.padding, geometry.stride, strict=True))
+    positions = tuple(
+        (padding + size - 1) // stride + 1 - start if size else 0
+        for padding, size, stride, start in zip(geometry.padding, geometry.image, geometry.stride, first, strict=True)
+    )
+    spread = tuple((size - 1) * dilation for size, dilation in zip(geometry.kernel, geometry.dilation, strict=True))
+    reach = tuple(extent // stride for extent, stride in zip(spread, geometry.stride, strict=True))
+    places = [
+        (0, reach[0] - row // geometry.stride[0], reach[1] - column // geometry.stride[1])
+        for row in range(0, spread[0] + 1, geometry.dilation[0])
+        for column in range(0, spread[1] + 1, geometry.dilation[1])
+    ]
+    widest = 16 if cpu._WIDEST == 8 else 4
+    return _plan(
+        geometry,
+        itemsize,
+        source=(geometry.outputs, *geometry.result),
+        target=(geometry.inputs, *geometry.image),
+        phases=(1, 1),
+        origin=(first[0] - reach[0], first[1] - reach[1]),
+        step=geometry.stride,
+        start=tuple(
+            place * stride - padding
+            for place, stride, padding in zip(first, geometry.stride, geometry.padding, strict=True)
+        ),
+        positions=positions,
+        reach=reach,
+        places=places,
+        limit=widest // 2 if fused else widest,
+    )
+
+
+def _plan(geometry, itemsize, *, source, target, phases, origin, step, start, positions, reach, places, limit) -> Plan:
+    lanes = cpu.CHUNK_BYTES // itemsize
+    side = _side(geometry.batch, positions[1], reach[1], lanes)
+    period = positions[1] + reach[1]
+    wide = (side - 1) * period + positions[1]
+    height, width = _tile(positions[0], -(-wide // lanes), limit)
+    tiles_width = -(-wide // (width * lanes))
+    stride = _round_up(tiles_width * width * lanes + reach[1], lanes)
+    tiles = -(-positions[0] // height)
+    row_bytes = source[0] * phases[0] * phases[1] * stride * itemsize
+    band_tiles = max(1, min(tiles, (_SCRATCH_BYTES // max(1, row_bytes) - reach[0]) // height))
+    bands = -(-tiles // band_tiles) if tiles else 0
+    band_tiles = -(-tiles // bands) if bands else 0
+    rows = band_tiles * height + reach[0]
+    phase_size = rows * stride
+    channel_stride = phase_size * phases[0] * phases[1]
+    kernel_places = len(places)
+    group_channels = source[0] // geometry.groups
+    in_channel = torch.tensor([phase * phase_size + row * stride + column for phase, row, column in places])
+    table = (torch.arange(group_channels)[:, None] * channel_stride + in_channel).flatten()
+    lines = (height + reach[0]) * (width + (reach[1] > 0)) * cpu.CHUNK_BYTES * phases[0] * phases[1]
+    block = max(1, _TILE_BYTES // lines)
+    blocks = -(-group_channels // block)
+    block = -(-group_channels // max(1, blocks))
+    numbers = dict(
+        batch=geometry.batch,
+        side=side,
+        source_channels=source[0],
+        source_height=source[1],
+        source_width=source[2],
+        phases_height=phases[0],
+        phases_width=phases[1],
+        origin_height=origin[0],
+        origin_width=origin[1],
+        packed_rows=rows,
+        packed_stride=stride,
+        period=period,
+        channel_stride=channel_stride,
+        target_channels=target[0],
+        target_height=target[1],
+        target_width=target[2],
+        step_height=step[0],
+        step_width=step[1],
+        start_height=start[0],
+        start_width=start[1],
+        tiles_height=band_tiles,
+        tiles_width=tiles_width,
+        bands=bands,
+        groups=geometry.groups,
+        block_columns=block * kernel_places,
+        row_columns=group_channels * kernel_places,
+        num_positions_width=positions[1],
+        band_rows=band_tiles * height,
+    )
+    target_rows = target[0] * step[0] * step[1]
+    return Plan(
+        torch.tensor([numbers[name] for name in NAMES]),
+        table.contiguous(),
+        height,
+        width,
+        -(-geometry.batch // side) * bands,
+        target_rows,
+        source[0] * channel_stride,
+        target_rows * band_tiles * height * tiles_width * width * lanes,
+    )
+
+
+def _tile(rows: int, chunks: int, limit: int) -> tuple[int, int]:
+    """Choose the tile that wastes least, of those the one that needs fewest tiles: (rows, pieces of 64 bytes)."""
+    sizes = [(height, width) for height in _HEIGHTS for width in _WIDTHS if height * width <= limit]
+
+    def cost(size: tuple[int, int]) -> float:
+        height, width = size
+        # What a tile costs whatever its size: about two pieces.
+        return -(-rows // height) * -(-chunks // width) * (height * width + 2)
+
+    return min(sizes, key=cost)
+
+
+def _side(batch: int, width: int, reach: int, lanes: int) -> int:
+    """Choose how many samples stand side by side, so that narrow images fill the lanes."""
+
+    def cost(side: int) -> float:
+        return -(-((side - 1) * (width + reach) + width) // lanes) / side
+
+    best = min(range(1, max(1, min(4, batch)) + 1), key=cost)
+    return best if cost(best) < 0.8 * cost(1) else 1
+
+
+def _round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
