@@ -18,13 +18,15 @@ from torch import Tensor
 from gossamer.kernels import threads
 from gossamer.kernels.conv_plan import NAMES, Plan
 from gossamer.kernels.cpu import _NUMPY, _options, _task, first_row, next_block
-from gossamer.kernels.simd import CHUNK_BYTES, claim, load_first, pointer, splat, store, store_first
+from gossamer.kernels.simd import CHUNK_BYTES, claim, pointer
 from gossamer.kernels.simd_rows import (
     add_scaled_rows,
     add_totals,
+    load_between,
     load_rows,
     multiply_rows,
     splat_rows,
+    store_piece,
     store_first_rows,
     store_rows,
     total,
@@ -46,21 +48,19 @@ _COUNT = len(NAMES)
 @njit(**_options)
 def _pack_row(source, begin, source_width, packed, place, stride, samples, sample_stride, period, step, origin, lanes):
     """Copy one row of some samples, side by side, zeros around each."""
-    zero = splat(packed.dtype.type(0), (0,))
-    for column in range(0, stride, lanes):
-        store(packed, 0, place + column, zero)
+    if samples == 1 and step == 1:
+        for column in range(0, stride, lanes):
+            there = column + origin
+            store_piece(packed, place + column, load_between(source, begin + there, -there, source_width - there))
+        return
+    packed[place : place + stride] = 0
     # The first column of the scratch that the image reaches, and how many it fills.
     first = max(0, -(origin // step))
     count = min(period, (source_width - origin + step - 1) // step) - first
     for sample in range(samples):
         there, here = begin + sample * sample_stride + first * step + origin, place + sample * period + first
-        if step == 1:
-            for column in range(0, count, lanes):
-                part = load_first(source, 0, there + column, (0,), count - column)
-                store_first(packed, 0, here + column, part, count - column)
-        else:
-            for column in range(count):
-                packed[0, here + column] = source[0, there + column * step]
+        for column in range(count):
+            packed[here + column] = source[there + column * step]
 
 
 @njit(**_options)
@@ -69,7 +69,6 @@ def _pack(
 ):
     """Copy some samples of an image, phase by phase: packed[channel, phase, row, column]."""
     plane = height * width
-    zero = splat(packed.dtype.type(0), (0,))
     place = 0
     for channel in range(channels):
         begin = (start * channels + channel) * plane
@@ -83,8 +82,7 @@ def _pack(
                             period, phases[1], origin[1] + phase_width, lanes,
                         )  # fmt: skip
                     else:
-                        for column in range(0, stride, lanes):
-                            store(packed, 0, place + column, zero)
+                        packed[place : place + stride] = 0
                     place += stride
 
 
@@ -184,11 +182,10 @@ def _multiply_task(real, integer, height, width, permuted):
         permutation = carray(pointer(header[4]), active, integer)
         values = carray(pointer(header[5]), active, real)
         bias = carray(pointer(header[6]), rows, real)
-        source = carray(pointer(header[7]), (1, header[14]), real)
+        source = carray(pointer(header[7]), header[14], real)
         target = carray(pointer(header[8]), header[15], real)
         mine = claim(data, 0)
-        packed = carray(pointer(header[9] + mine * header[16]), (1, header[17]), real)
-        flat = carray(pointer(header[9] + mine * header[16]), header[17], real)
+        packed = carray(pointer(header[9] + mine * header[16]), header[17], real)
         floats = len(height) * len(width) * lanes
         sums = carray(pointer(header[9] + mine * header[16] + header[18]), (rows + 1) * floats, real)
         cursors = carray(pointer(header[10] + mine * header[19]), rows, np.int64)
@@ -200,7 +197,7 @@ def _multiply_task(real, integer, height, width, permuted):
             for tile_row in range(numbers[_TILES_HEIGHT]):
                 for tile_column in range(numbers[_TILES_WIDTH]):
                     _multiply_tile(
-                        numbers, table, pointers, indices, values, permutation, bias, flat, target, sums, cursors,
+                        numbers, table, pointers, indices, values, permutation, bias, packed, target, sums, cursors,
                         unit, tile_row, tile_column, first, last, height, width, permuted, lanes,
                     )  # fmt: skip
             block = next_block(data, mine)
@@ -240,6 +237,182 @@ def multiply(
         indices.numel(), parts, source.numel(), target.numel(), share, plan.source_floats, packed_bytes, cursor_bytes,
     ]  # fmt: skip
     threads.run(task, numbers, num_blocks=plan.num_units * parts)
+
+
+@njit(**_options)
+def _pack_twin(numbers, image, twin, rows, stride, lanes, unit):
+    """Copy the image that the target is the gradient of, in the tiles of the target."""
+    start, samples, band = _of_unit(numbers, unit)
+    _pack(
+        image, numbers[_TARGET_HEIGHT], numbers[_TARGET_WIDTH], numbers[_TARGET_CHANNELS],
+        (numbers[_STEP_HEIGHT], numbers[_STEP_WIDTH]), (numbers[_START_HEIGHT], numbers[_START_WIDTH]), twin,
+        rows, stride, numbers[_PERIOD], lanes, start, samples, band * numbers[_BAND_ROWS],
+    )  # fmt: skip
+
+
+@njit(**_options)
+def _backward_tile(
+    numbers, table, pointers, indices, values, packed, twin, target, grad_slots, sums, cursors, unit, tile_row,
+    tile_column, first, last, keep, height, width, wanted, lanes,
+):  # fmt: skip
+    stride, groups = numbers[_PACKED_STRIDE], numbers[_GROUPS]
+    wide = len(width) * lanes
+    floats = len(height) * wide
+    base = tile_row * len(height) * stride + tile_column * wide
+    rows = (pointers.size - 1) // groups
+    group_base = numbers[_SOURCE_CHANNELS] // groups * numbers[_CHANNEL_STRIDE]
+    waiting = sums[(pointers.size - 1) * floats :]
+    twin_stride = numbers[_TILES_WIDTH] * wide
+    twin_base = tile_row * len(height) * twin_stride + tile_column * wide
+    for row in range(first, last):
+        cursors[row] = pointers[row]
+    columns = numbers[_ROW_COLUMNS]
+    for limit in range(numbers[_BLOCK_COLUMNS], columns + numbers[_BLOCK_COLUMNS], numbers[_BLOCK_COLUMNS]):
+        for row in range(first, last):
+            place = base + row // rows * group_base
+            if limit == numbers[_BLOCK_COLUMNS] or not len(wanted):
+                tile = splat_rows(values.dtype.type(0), height, width)
+            else:
+                tile = load_rows(sums, row * floats, wide, height, width)
+            x = load_rows(twin, row * numbers[_BAND_ROWS] * twin_stride + twin_base, twin_stride, height, width)
+            slot, stop = np.int64(cursors[row]), np.int64(pointers[row + 1])
+            while slot + 4 <= stop and indices[slot + 3] < limit:
+                g = load_rows(packed, place + table[indices[slot]], stride, height, width)
+                one = multiply_rows(x, g)
+                if len(wanted):
+                    tile = add_scaled_rows(values[slot], g, tile)
+                g = load_rows(packed, place + table[indices[slot + 1]], stride, height, width)
+                two = multiply_rows(x, g)
+                if len(wanted):
+                    tile = add_scaled_rows(values[slot + 1], g, tile)
+                g = load_rows(packed, place + table[indices[slot + 2]], stride, height, width)
+                three = multiply_rows(x, g)
+                if len(wanted):
+                    tile = add_scaled_rows(values[slot + 2], g, tile)
+                g = load_rows(packed, place + table[indices[slot + 3]], stride, height, width)
+                four = multiply_rows(x, g)
+                if len(wanted):
+                    tile = add_scaled_rows(values[slot + 3], g, tile)
+                add_totals(grad_slots, slot, one, two, three, four, keep)
+                slot += 4
+            while slot < stop:
+                index = indices[slot]
+                if index >= limit:
+                    break
+                g = load_rows(packed, place + table[index], stride, height, width)
+                one = total(multiply_rows(x, g))
+                grad_slots[slot] = grad_slots[slot] + one if keep else one
+                if len(wanted):
+                    tile = add_scaled_rows(values[slot], g, tile)
+                slot += 1
+            if limit < columns:
+                cursors[row] = slot
+                if len(wanted):
+                    store_rows(sums, row * floats, wide, tile)
+            elif len(wanted):
+                _put(numbers, target, row, unit, tile_row, tile_column, tile, waiting, height, width, lanes)
+
+
+@cache
+def _backward_task(real, integer, height, width, wanted):
+    """Compile the task that writes the gradients; its data: see `backward`."""
+    lanes = CHUNK_BYTES // np.dtype(real).itemsize
+
+    @_task
+    def task(data):
+        blocks = carray(data, threads.NUMBERS)[1]
+        header = carray(data, threads.COUNTERS)[threads.NUMBERS :]
+        numbers = carray(pointer(header[0]), _COUNT, np.int64)
+        sizes = carray(pointer(header[9]), 12, np.int64)
+        rows, active, units, parts = sizes[0], sizes[1], sizes[2], sizes[3]
+        table = carray(pointer(header[1]), numbers[_ROW_COLUMNS], np.int64)
+        pointers = carray(pointer(header[2]), rows + 1, integer)
+        indices = carray(pointer(header[3]), active, integer)
+        values = carray(pointer(header[4]), active, real)
+        source = carray(pointer(header[5]), sizes[4], real)
+        image = carray(pointer(header[6]), sizes[5], real)
+        target = carray(pointer(header[7]), sizes[5], real)
+        mine = claim(data, 0)
+        work = header[10] + mine * sizes[6]
+        packed = carray(pointer(work), sizes[7], real)
+        twin = carray(pointer(work + sizes[8]), sizes[9], real)
+        floats = len(height) * len(width) * lanes
+        sums = carray(pointer(work + sizes[10]), (rows + 1) * floats, real)
+        cursors = carray(pointer(work + sizes[11]), rows, np.int64)
+        partitions = blocks // parts
+        block = next_block(data, mine)
+        while block >= 0:
+            partition, part = block // parts, block % parts
+            first, last = first_row(pointers, part, parts), first_row(pointers, part + 1, parts)
+            grad_slots = carray(pointer(header[8] + partition * active * sums.itemsize), active, real)
+            keep = False
+            for unit in range(units * partition // partitions, units * (partition + 1) // partitions):
+                _pack_source(numbers, source, packed, lanes, unit)
+                _pack_twin(
+                    numbers, image, twin, numbers[_BAND_ROWS], numbers[_TILES_WIDTH] * len(width) * lanes, lanes, unit
+                )
+                for tile_row in range(numbers[_TILES_HEIGHT]):
+                    for tile_column in range(numbers[_TILES_WIDTH]):
+                        _backward_tile(
+                            numbers, table, pointers, indices, values, packed, twin, target, grad_slots, sums,
+                            cursors, unit, tile_row, tile_column, first, last, keep, height, width, wanted, lanes,
+                        )  # fmt: skip
+                        keep = True
+            block = next_block(data, mine)
+
+    return task.address
+
+
+def backward(
+    plan: Plan,
+    pointers: Tensor,
+    indices: Tensor,
+    permutation: Tensor,
+    values: Tensor,
+    grad: Tensor,
+    image: Tensor,
+    grad_image: Tensor | None,
+    grad_values: Tensor,
+) -> None:
+    """Write the gradient of the weights, and that of the image unless it is None, sharing each load of `grad`."""
+    item, real = grad.element_size(), _NUMPY[grad.dtype]
+    rows, active, team = pointers.numel() - 1, indices.numel(), torch.get_num_threads()
+    floats = plan.height * plan.width * CHUNK_BYTES // item
+    at_twin = _aligned(plan.source_floats * item)
+    at_sums = at_twin + _aligned(plan.target_floats * item)
+    at_cursors = at_sums + _aligned((rows + 1) * floats * item)
+    share = at_cursors + _aligned(8 * rows)
+    partitions = min(_PARTITIONS, plan.num_units)
+    parts = _parts(partitions, team)
+    work = _scratch(team * share)
+    slots = torch.empty(partitions, active, dtype=grad.dtype)
+    ordered = torch.empty_like(values)
+    _gather(values.detach().numpy(), permutation.numpy(), ordered.numpy())
+    sizes = torch.tensor(
+        [rows, active, plan.num_units, parts, grad.numel(), image.numel(), share, plan.source_floats, at_twin,
+         plan.target_floats, at_sums, at_cursors]
+    )  # fmt: skip
+    key = (real, _NUMPY[pointers.dtype], (0,) * plan.height, (0,) * plan.width, () if grad_image is None else (0,))
+    target = image if grad_image is None else grad_image
+    tensors = (plan.numbers, plan.table, pointers, indices, ordered, grad, image, target, slots, sizes)
+    numbers = [*(tensor.data_ptr() for tensor in tensors), _aligned(work.data_ptr())]
+    threads.run(_backward_task(*key), numbers, num_blocks=partitions * parts)
+    _scatter(slots.numpy(), permutation.numpy(), grad_values.numpy())
+
+
+@njit(**_options)
+def _gather(values, permutation, ordered):
+    for slot in range(permutation.size):
+        ordered[slot] = values[permutation[slot]]
+
+
+@njit(**_options)
+def _scatter(slots, permutation, grad_values):
+    for slot in range(permutation.size):
+        result = slots[0, slot]
+        for partition in range(1, slots.shape[0]):
+            result += slots[partition, slot]
+        grad_values[permutation[slot]] = result
 
 
 def _parts(units: int, team: int) -> int:

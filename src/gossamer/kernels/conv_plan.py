@@ -17,7 +17,7 @@ from gossamer.kernels import cpu
 # Bytes of the scratch of one thread, at most: it should stay in the second cache.
 _SCRATCH_BYTES = 1 << 20
 # Bytes of the part of it that the tile of one block of channels reads: it should stay in the first cache.
-_TILE_BYTES = 28 << 10
+_TILE_BYTES = 38 << 10
 _HEIGHTS = (1, 2, 4, 7, 8, 14, 16)
 _WIDTHS = (1, 2, 4, 8, 16)
 

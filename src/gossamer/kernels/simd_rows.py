@@ -71,6 +71,38 @@ def _loaded(context, builder, array_type, array, place, stride, rows):
 
 
 @intrinsic
+def load_between(typingctx, array, place, first, stop):
+    """Return the tile of one piece that starts at array[place]; only lanes in [first, stop) are read, others are 0."""
+    result = Tile(array.dtype, CHUNK_BYTES * 8 // array.dtype.bitwidth)
+
+    def codegen(context, builder, signature, arguments):
+        place, first, stop = arguments[1:]
+        vector = context.get_value_type(result)
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        address = builder.bitcast(builder.gep(data, [place]), vector.as_pointer())
+        mask = builder.and_(_mask(builder, result, stop), builder.not_(_mask(builder, result, first)))
+        name = f"llvm.masked.load.{_llvm_name(vector)}.p0"
+        function = _declare(builder, name, vector, [address.type, ir.IntType(32), mask.type, vector])
+        align = ir.IntType(32)(array.dtype.bitwidth // 8)
+        return builder.call(function, [address, align, mask, ir.Constant(vector, None)])
+
+    return result(array, types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def store_piece(typingctx, array, place, tile):
+    """Write a tile to array[place] and the floats after it."""
+
+    def codegen(context, builder, signature, arguments):
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), arguments[2].type.as_pointer())
+        builder.store(arguments[2], address).align = array.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, tile), codegen
+
+
+@intrinsic
 def splat_rows(typingctx, scalar, num_rows, chunks):
     """Return rows with `scalar` in every lane."""
     result = Rows(scalar, len(num_rows), len(chunks))
