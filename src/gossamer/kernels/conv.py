@@ -26,8 +26,8 @@ from gossamer.kernels.simd_rows import (
     load_rows,
     multiply_rows,
     splat_rows,
-    store_piece,
     store_first_rows,
+    store_piece,
     store_rows,
     total,
 )

@@ -74,12 +74,7 @@ class Plan:
 
 # The order of the numbers, which `conv` reads by these places.
 NAMES = tuple(
-    (
-    "batch side source_channels source_height source_width phases_height phases_width origin_height origin_width "
-    "packed_rows packed_stride period channel_stride "
-    "target_channels target_height target_width step_height step_width start_height start_width "
-    "tiles_height tiles_width bands groups block_columns row_columns num_positions_width band_rows"
-    ).split()
+    ["batch", "side", "source_channels", "source_height", "source_width", "phases_height", "phases_width", "origin_height", "origin_width", "packed_rows", "packed_stride", "period", "channel_stride", "target_channels", "target_height", "target_width", "step_height", "step_width", "start_height", "start_width", "tiles_height", "tiles_width", "bands", "groups", "block_columns", "row_columns", "num_positions_width", "band_rows"]
 )
 
 
@@ -89,7 +84,11 @@ def forward(geometry: Geometry, itemsize: int) -> Plan:
     spread = tuple((size - 1) * dilation for size, dilation in zip(geometry.kernel, geometry.dilation, strict=True))
     reach = tuple(extent // stride for extent, stride in zip(spread, geometry.stride, strict=True))
     places = [
-        (row % geometry.stride[0] * geometry.stride[1] + column % geometry.stride[1], row // geometry.stride[0], column // geometry.stride[1])
+        (
+            row % geometry.stride[0] * geometry.stride[1] + column % geometry.stride[1],
+            row // geometry.stride[0],
+            column // geometry.stride[1],
+        )
         for row in range(0, spread[0] + 1, geometry.dilation[0])
         for column in range(0, spread[1] + 1, geometry.dilation[1])
     ]
@@ -163,11 +162,12 @@ def _plan(geometry, itemsize, *, source, target, phases, origin, step, start, po
     kernel_places = len(places)
     group_channels = source[0] // geometry.groups
     in_channel = torch.tensor([phase * phase_size + row * stride + column for phase, row, column in places])
-    table = (torch.arange(group_channels)[:, None] * channel_stride + in_channel).flatten()
+    # A layer without inputs has a table too: its outputs are the bias, and a walk of no columns would write nothing.
+    table = (torch.arange(max(1, group_channels))[:, None] * channel_stride + in_channel).flatten()
     lines = (height + reach[0]) * (width + (reach[1] > 0)) * cpu.CHUNK_BYTES * phases[0] * phases[1]
     block = max(1, _TILE_BYTES // lines)
     blocks = -(-group_channels // block)
-    block = -(-group_channels // max(1, blocks))
+    block = max(1, -(-group_channels // max(1, blocks)))
     numbers = dict(
         batch=geometry.batch,
         side=side,
@@ -194,7 +194,7 @@ def _plan(geometry, itemsize, *, source, target, phases, origin, step, start, po
         bands=bands,
         groups=geometry.groups,
         block_columns=block * kernel_places,
-        row_columns=group_channels * kernel_places,
+        row_columns=table.numel(),
         num_positions_width=positions[1],
         band_rows=band_tiles * height,
     )

@@ -147,7 +147,9 @@ def store_first_rows(typingctx, array, place, stride, rows, height, count):
         addresses = list(_pointers(context, builder, array, *arguments[:3], rows))
         pieces = _pieces(builder, arguments[3])
         masks = [
-            _mask(builder, Tile(rows.dtype, rows.lanes), builder.sub(count, ir.Constant(count.type, chunk * rows.lanes)))
+            _mask(
+                builder, Tile(rows.dtype, rows.lanes), builder.sub(count, ir.Constant(count.type, chunk * rows.lanes))
+            )
             for chunk in range(rows.chunks)
         ]
         align = ir.IntType(32)(rows.dtype.bitwidth // 8)
