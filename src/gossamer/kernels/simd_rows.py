@@ -71,6 +71,19 @@ def _loaded(context, builder, array_type, array, place, stride, rows):
 
 
 @intrinsic
+def peek(typingctx, array, place):
+    """Return array[place], an integer widened to an index: no check for places counted from the end."""
+    result = array.dtype if isinstance(array.dtype, types.Float) else types.intp
+
+    def codegen(context, builder, signature, arguments):
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        value = builder.load(builder.gep(data, [arguments[1]]))
+        return context.cast(builder, value, array.dtype, result)
+
+    return result(array, types.intp), codegen
+
+
+@intrinsic
 def load_between(typingctx, array, place, first, stop):
     """Return the tile of one piece that starts at array[place]; only lanes in [first, stop) are read, others are 0."""
     result = Tile(array.dtype, CHUNK_BYTES * 8 // array.dtype.bitwidth)
@@ -87,6 +100,21 @@ def load_between(typingctx, array, place, first, stop):
         return builder.call(function, [address, align, mask, ir.Constant(vector, None)])
 
     return result(array, types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def load_piece(typingctx, array, place):
+    """Return the tile of one piece that starts at array[place]."""
+    result = Tile(array.dtype, CHUNK_BYTES * 8 // array.dtype.bitwidth)
+
+    def codegen(context, builder, signature, arguments):
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        pointer = context.get_value_type(result).as_pointer()
+        value = builder.load(builder.bitcast(builder.gep(data, [arguments[1]]), pointer))
+        value.align = array.dtype.bitwidth // 8
+        return value
+
+    return result(array, types.intp), codegen
 
 
 @intrinsic
