@@ -1,8 +1,9 @@
 """Sparse convolutions as registered operators: eager, autograd to any order, torch.compile and torch.export.
 
 Shapes: N = batch, C = channels in, O = channels out, H x W = image, K = active weights.
-Every operator takes the topology as five index tensors: row_pointers [O + 1] and column_indices [K], CSR over the matrix
-[O, C / groups * places of the kernel]; channel_pointers, channel_indices [K] and permutation [K], see `by_channel`.
+Every operator takes the topology as five index tensors: row_pointers [O + 1] and column_indices [K], CSR over the
+matrix [O, C / groups * places of the kernel]; channel_pointers, channel_indices [K] and permutation [K], see
+`by_channel`.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gossamer import topology
-from gossamer.kernels import conv, conv_fallback, conv_plan
+from gossamer.kernels import conv, conv_backward, conv_fallback, conv_plan
 from gossamer.kernels.conv_fallback import Window
 from gossamer.topology import Topology
 
@@ -159,7 +160,7 @@ def _gradients(grad: Tensor, x: Tensor, values: Tensor, grad_x: Tensor | None, r
     if not plan.num_units:
         return x.new_zeros(index[1].numel())
     grad_values = x.new_empty(index[1].numel())
-    conv.backward(plan, *index[2:5], values.contiguous(), grad, x, grad_x, grad_values)
+    conv_backward.backward(plan, *index[2:5], values.contiguous(), grad, x, grad_x, grad_values)
     return grad_values
 
 

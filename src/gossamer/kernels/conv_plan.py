@@ -58,8 +58,8 @@ class Plan:
         height, width: rows of a tile, and how many times 64 bytes each is wide.
         num_units: pieces that the target is cut into: groups of samples times bands of rows.
         target_rows: rows of the topology that the walk follows: target channels times phases.
-        work_bytes: scratch of one thread for the product alone.
-        twin_bytes: scratch of one thread for the target image, as the gradient of the weights reads it.
+        source_floats, target_floats: size of one thread's copies of a unit of the source, and of the target for the
+            gradient of the weights.
     """
 
     numbers: Tensor
@@ -73,8 +73,35 @@ class Plan:
 
 
 # The order of the numbers, which `conv` reads by these places.
-NAMES = tuple(
-    ["batch", "side", "source_channels", "source_height", "source_width", "phases_height", "phases_width", "origin_height", "origin_width", "packed_rows", "packed_stride", "period", "channel_stride", "target_channels", "target_height", "target_width", "step_height", "step_width", "start_height", "start_width", "tiles_height", "tiles_width", "bands", "groups", "block_columns", "row_columns", "num_positions_width", "band_rows"]
+NAMES = (
+    "batch",
+    "side",
+    "source_channels",
+    "source_height",
+    "source_width",
+    "phases_height",
+    "phases_width",
+    "origin_height",
+    "origin_width",
+    "packed_rows",
+    "packed_stride",
+    "period",
+    "channel_stride",
+    "target_channels",
+    "target_height",
+    "target_width",
+    "step_height",
+    "step_width",
+    "start_height",
+    "start_width",
+    "tiles_height",
+    "tiles_width",
+    "bands",
+    "groups",
+    "block_columns",
+    "row_columns",
+    "num_positions_width",
+    "band_rows",
 )
 
 

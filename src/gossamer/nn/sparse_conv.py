@@ -17,10 +17,10 @@ from gossamer.topology import Topology
 class SparseConv2d(nn.Module):
     """Convolve images with a weight of which only the active entries exist, at a random topology.
 
-    `values` is one plain parameter of shape [num_active]; the topology is kept in integer buffers, as in `SparseLinear`:
-    CSR over the weight as a matrix [out_channels, in_channels / groups * kernel height * kernel width]. Nothing is
-    unfolded: each weight adds a shifted image to its output channel. Input and output lie in memory as torch's
-    layers have them, channel by channel, so nothing around the layer needs to change.
+    `values` is one plain parameter of shape [num_active]; the topology is kept in integer buffers, as in
+    `SparseLinear`: CSR over the weight as a matrix [out_channels, in_channels / groups * kernel height * kernel width].
+    Nothing is unfolded: each weight adds a shifted image to its output channel. Input and output lie in memory as
+    torch's layers have them, channel by channel, so nothing around the layer needs to change.
 
     Args:
         in_channels: channels of the input, >= 1.

@@ -1,4 +1,4 @@
-"""What sparse convolutions of any number of dimensions share: their tensors, and loading a state of another topology."""
+"""What sparse convolutions share: their tensors, and loading a state of another topology."""
 
 import math
 from collections.abc import Mapping

@@ -1,0 +1,115 @@
+"""Images of a sparse convolution on their way in and out: padded copies of a few samples, and tiles of the result.
+
+`numbers` are those of `conv_plan.Plan`, at the places named here.
+"""
+
+import numba
+
+from gossamer.kernels.conv_plan import NAMES
+from gossamer.kernels.cpu import _options
+from gossamer.kernels.simd_rows import load_between, store_first_rows, store_piece, store_rows
+
+(
+    BATCH, SIDE, SOURCE_CHANNELS, SOURCE_HEIGHT, SOURCE_WIDTH, PHASES_HEIGHT, PHASES_WIDTH, ORIGIN_HEIGHT,
+    ORIGIN_WIDTH, PACKED_ROWS, PACKED_STRIDE, PERIOD, CHANNEL_STRIDE, TARGET_CHANNELS, TARGET_HEIGHT,
+    TARGET_WIDTH, STEP_HEIGHT, STEP_WIDTH, START_HEIGHT, START_WIDTH, TILES_HEIGHT, TILES_WIDTH, BANDS,
+    GROUPS, BLOCK_COLUMNS, ROW_COLUMNS, POSITIONS_WIDTH, BAND_ROWS,
+) = range(len(NAMES))  # fmt: skip
+COUNT = len(NAMES)
+
+
+@numba.njit(**_options)
+def _pack_row(source, begin, source_width, packed, place, stride, samples, sample_stride, period, step, origin, lanes):
+    """Copy one row of some samples, side by side, zeros around each."""
+    if samples == 1 and step == 1:
+        for column in range(0, stride, lanes):
+            there = column + origin
+            store_piece(packed, place + column, load_between(source, begin + there, -there, source_width - there))
+        return
+    packed[place : place + stride] = 0
+    # The first column of the scratch that the image reaches, and how many it fills.
+    first = max(0, -(origin // step))
+    count = min(period, (source_width - origin + step - 1) // step) - first
+    for sample in range(samples):
+        there, here = begin + sample * sample_stride + first * step + origin, place + sample * period + first
+        for column in range(count):
+            packed[here + column] = source[there + column * step]
+
+
+@numba.njit(**_options)
+def _pack(
+    source, height, width, channels, phases, origin, packed, rows, stride, period, lanes, start, samples, first_row
+):
+    """Copy some samples of an image, phase by phase: packed[channel, phase, row, column]."""
+    plane = height * width
+    place = 0
+    for channel in range(channels):
+        begin = (start * channels + channel) * plane
+        for phase_height in range(phases[0]):
+            for phase_width in range(phases[1]):
+                for row in range(rows):
+                    line = (first_row + row) * phases[0] + phase_height + origin[0]
+                    if 0 <= line < height:
+                        _pack_row(
+                            source, begin + line * width, width, packed, place, stride, samples, channels * plane,
+                            period, phases[1], origin[1] + phase_width, lanes,
+                        )  # fmt: skip
+                    else:
+                        packed[place : place + stride] = 0
+                    place += stride
+
+
+@numba.njit(**_options)
+def pack_source(numbers, source, packed, lanes, unit):
+    """Copy a unit of the source, zeros around it."""
+    start, samples, band = of_unit(numbers, unit)
+    _pack(
+        source, numbers[SOURCE_HEIGHT], numbers[SOURCE_WIDTH], numbers[SOURCE_CHANNELS],
+        (numbers[PHASES_HEIGHT], numbers[PHASES_WIDTH]), (numbers[ORIGIN_HEIGHT], numbers[ORIGIN_WIDTH]), packed,
+        numbers[PACKED_ROWS], numbers[PACKED_STRIDE], numbers[PERIOD], lanes, start, samples,
+        band * numbers[BAND_ROWS],
+    )  # fmt: skip
+
+
+@numba.njit(**_options)
+def of_unit(numbers, unit):
+    """First sample, number of samples and band of a unit."""
+    start = unit // numbers[BANDS] * numbers[SIDE]
+    return start, min(numbers[SIDE], numbers[BATCH] - start), unit % numbers[BANDS]
+
+
+@numba.njit(**_options)
+def put(numbers, target, row, unit, tile_row, tile_column, tile, waiting, height, width, lanes):
+    """Write a tile of one row of the topology to the target image."""
+    start, samples, band = of_unit(numbers, unit)
+    step_height, step_width = numbers[STEP_HEIGHT], numbers[STEP_WIDTH]
+    channel, phase = row // (step_height * step_width), row % (step_height * step_width)
+    image_height, image_width = numbers[TARGET_HEIGHT], numbers[TARGET_WIDTH]
+    begin = (start * numbers[TARGET_CHANNELS] + channel) * image_height * image_width
+    top, left = band * numbers[BAND_ROWS] + tile_row * len(height), tile_column * len(width) * lanes
+    if samples == 1 and step_height == 1 and step_width == 1:
+        place = begin + top * image_width + left
+        store_first_rows(target, place, image_width, tile, image_height - top, image_width - left)
+        return
+    floats = len(width) * lanes
+    store_rows(waiting, 0, floats, tile)
+    sample_stride = numbers[TARGET_CHANNELS] * image_height * image_width
+    for row in range(len(height)):
+        line = (top + row) * step_height + phase // step_width + numbers[START_HEIGHT]
+        if 0 <= line < image_height:
+            for place in range(floats):
+                sample, column = (left + place) // numbers[PERIOD], (left + place) % numbers[PERIOD]
+                at = column * step_width + phase % step_width + numbers[START_WIDTH]
+                if sample < samples and column < numbers[POSITIONS_WIDTH] and 0 <= at < image_width:
+                    target[begin + sample * sample_stride + line * image_width + at] = waiting[row * floats + place]
+
+
+@numba.njit(**_options)
+def pack_twin(numbers, image, twin, rows, stride, lanes, unit):
+    """Copy the image that the target is the gradient of, in the tiles of the target."""
+    start, samples, band = of_unit(numbers, unit)
+    _pack(
+        image, numbers[TARGET_HEIGHT], numbers[TARGET_WIDTH], numbers[TARGET_CHANNELS],
+        (numbers[STEP_HEIGHT], numbers[STEP_WIDTH]), (numbers[START_HEIGHT], numbers[START_WIDTH]), twin,
+        rows, stride, numbers[PERIOD], lanes, start, samples, band * numbers[BAND_ROWS],
+    )  # fmt: skip
