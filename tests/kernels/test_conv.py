@@ -11,7 +11,7 @@ from gossamer.kernels import conv, conv_backward, conv_eager, conv_ops, conv_pla
 from gossamer.kernels.conv_fallback import Window
 
 OPS = ["sparse_conv2d", "sparse_conv2d_backward", "sparse_conv2d_grad_input", "sparse_conv2d_grad_values"]
-# kernel, stride, padding (top, bottom, left, right), dilation, groups
+# In the order of the fields of a window: kernel, stride, padding, dilation and groups.
 WINDOWS = {
     "as usual": Window(3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1),
     "no padding": Window(3, 3, 1, 1, 0, 0, 0, 0, 1, 1, 1),
@@ -39,15 +39,10 @@ def _few_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     monkeypatch.setattr(conv_plan, "_HEIGHTS", (2,))
     monkeypatch.setattr(conv_plan, "_WIDTHS", (1,))
-    _forget()
+    conv_ops.forget_plans()
     yield
-    _forget()
+    conv_ops.forget_plans()
     torch.set_num_threads(before)
-
-
-def _forget() -> None:
-    conv_plan.forward.cache_clear()
-    conv_plan.backward.cache_clear()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +169,7 @@ def test_the_scratch_may_hold_as_little_as_one_channel_and_one_tile(
     expected = problem.all()
     monkeypatch.setattr(conv_plan, "_SCRATCH_BYTES", 1)
     monkeypatch.setattr(conv_plan, "_TILE_BYTES", 1)
-    _forget()
+    conv_ops.forget_plans()
 
     found = problem.all()
 
@@ -184,7 +179,7 @@ def test_the_scratch_may_hold_as_little_as_one_channel_and_one_tile(
 
 def test_wide_tiles_and_those_that_images_get_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    _forget()
+    conv_ops.forget_plans()
     problem = make(batch=3, image=(14, 14), dtype=torch.float32)
 
     problem.check(problem.all())

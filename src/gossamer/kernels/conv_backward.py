@@ -5,6 +5,7 @@ the input itself, in the tiles of the target. Each entry adds its value times a 
 of the target, and the product of that tile with the twin's to its own gradient.
 """
 
+import ctypes
 from functools import cache
 
 import numba
@@ -203,14 +204,14 @@ def backward(
     slots = torch.empty(partitions, active, dtype=grad.dtype)
     ordered = torch.empty_like(values)
     _gather(values.detach().numpy(), permutation.numpy(), ordered.numpy())
-    sizes = torch.tensor(
-        [rows, active, plan.num_units, parts, grad.numel(), image.numel(), share, plan.source_floats, at_twin,
-         plan.target_floats, at_sums, at_cursors]
+    sizes = (ctypes.c_int64 * 12)(
+        rows, active, plan.num_units, parts, grad.numel(), image.numel(), share, plan.source_floats, at_twin,
+        plan.target_floats, at_sums, at_cursors,
     )  # fmt: skip
     key = (real, _NUMPY[pointers.dtype], (0,) * plan.height, (0,) * plan.width, () if grad_image is None else (0,))
     target = image if grad_image is None else grad_image
-    tensors = (plan.numbers, plan.table, pointers, indices, ordered, grad, image, target, slots, sizes)
-    numbers = [*(tensor.data_ptr() for tensor in tensors), aligned(work.data_ptr())]
+    tensors = (plan.numbers, plan.table, pointers, indices, ordered, grad, image, target, slots)
+    numbers = [*(tensor.data_ptr() for tensor in tensors), ctypes.addressof(sizes), aligned(work.data_ptr())]
     threads.run(_backward_task(*key), numbers, num_blocks=partitions * parts)
     _scatter(slots.numpy(), permutation.numpy(), grad_values.numpy())
 

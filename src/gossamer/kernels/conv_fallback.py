@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn import grad as gradients
 
 
 class Window(NamedTuple):
@@ -76,7 +77,7 @@ def grad_input(
     shape = _weight_shape(image[1], row_pointers, window)
     weight = dense_weight(values, row_pointers, column_indices, shape[1] * window.places).view(shape)
     height, width = image[2] + window.top + window.bottom, image[3] + window.left + window.right
-    padded = torch.nn.grad.conv2d_input([*image[:2], height, width], weight, grad, *_options(window))
+    padded: Tensor = gradients.conv2d_input([*image[:2], height, width], weight, grad, *_options(window))
     return padded[..., window.top : window.top + image[2], window.left : window.left + image[3]]
 
 
@@ -84,7 +85,7 @@ def grad_values(grad: Tensor, x: Tensor, row_pointers: Tensor, column_indices: T
     """Return the gradient of the active weights, shape [K]."""
     shape = _weight_shape(x.shape[1], row_pointers, window)
     options = _options(window)
-    weight: Tensor = torch.nn.grad.conv2d_weight(_padded(x, window), shape, grad, *options)
+    weight: Tensor = gradients.conv2d_weight(_padded(x, window), shape, grad, *options)
     return weight.flatten()[_linear(row_pointers, column_indices, shape[1] * window.places)]
 
 

@@ -7,6 +7,7 @@ matrix [O, C / groups * places of the kernel]; channel_pointers, channel_indices
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -83,6 +84,26 @@ def check(x: Tensor, values: Tensor, bias: Tensor | None, index: Sequence[Tensor
         )
 
 
+@lru_cache(maxsize=256)
+def _forward_plan(
+    batch: int, channels: int, outputs: int, image: tuple[int, int], window: Window, itemsize: int
+) -> conv_plan.Plan:
+    return conv_plan.forward(_geometry(batch, channels, outputs, image, window), itemsize)
+
+
+@lru_cache(maxsize=256)
+def _backward_plan(
+    batch: int, channels: int, outputs: int, image: tuple[int, int], window: Window, itemsize: int, fused: bool
+) -> conv_plan.Plan:
+    return conv_plan.backward(_geometry(batch, channels, outputs, image, window), itemsize, fused=fused)
+
+
+def forget_plans() -> None:
+    """Drop the plans that are kept for sizes seen before."""
+    _forward_plan.cache_clear()
+    _backward_plan.cache_clear()
+
+
 def _geometry(batch: int, channels: int, outputs: int, image: tuple[int, int], window: Window) -> conv_plan.Geometry:
     result = window.result(*image)
     if window[:8] == (1, 1, 1, 1, 0, 0, 0, 0):
@@ -110,10 +131,10 @@ def forward_cpu(x: Tensor, values: Tensor, bias: Tensor | None, *rest: Any) -> T
         return forward_cpu(x.float(), values.float(), wide_bias, *rest).to(x.dtype)
     outputs = index[0].numel() - 1
     x = x.contiguous()
-    geometry = _geometry(x.shape[0], x.shape[1], outputs, (x.shape[2], x.shape[3]), window)
+    batch, channels, height, width = x.shape
+    plan = _forward_plan(batch, channels, outputs, (height, width), window, x.element_size())
     bias = x.new_zeros(outputs) if bias is None else bias.contiguous()
-    result = x.new_empty(x.shape[0], outputs, *window.result(x.shape[2], x.shape[3]))
-    plan = conv_plan.forward(geometry, x.element_size())
+    result = x.new_empty(batch, outputs, *window.result(height, width))
     conv.multiply(plan, index[0], index[1], None, values.contiguous(), bias, x, result)
     return result
 
@@ -126,9 +147,9 @@ def grad_input_cpu(grad: Tensor, values: Tensor, height: int, width: int, *rest:
     rows = index[2].numel() - 1
     channels = rows // (window.stride_height * window.stride_width)
     grad = grad.contiguous()
-    geometry = _geometry(grad.shape[0], channels, index[0].numel() - 1, (height, width), window)
+    sizes = (grad.shape[0], channels, index[0].numel() - 1, (height, width))
+    plan = _backward_plan(*sizes, window, grad.element_size(), False)
     result = grad.new_empty(grad.shape[0], channels, height, width)
-    plan = conv_plan.backward(geometry, grad.element_size(), fused=False)
     conv.multiply(plan, *index[2:5], values.contiguous(), grad.new_zeros(rows), grad, result)
     return result
 
@@ -155,8 +176,8 @@ def backward_cpu(grad: Tensor, x: Tensor, values: Tensor, *rest: Any) -> tuple[T
 def _gradients(grad: Tensor, x: Tensor, values: Tensor, grad_x: Tensor | None, rest: tuple[Any, ...]) -> Tensor:
     index, window = rest[:5], Window(*rest[5])
     grad, x = grad.contiguous(), x.contiguous()
-    geometry = _geometry(x.shape[0], x.shape[1], index[0].numel() - 1, (x.shape[2], x.shape[3]), window)
-    plan = conv_plan.backward(geometry, x.element_size(), fused=True)
+    batch, channels, height, width = x.shape
+    plan = _backward_plan(batch, channels, index[0].numel() - 1, (height, width), window, x.element_size(), True)
     if not plan.num_units:
         return x.new_zeros(index[1].numel())
     grad_values = x.new_empty(index[1].numel())

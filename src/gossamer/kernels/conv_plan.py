@@ -7,7 +7,6 @@ So each weight reads the scratch at an offset of its own plus the place of the t
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -105,7 +104,6 @@ NAMES = (
 )
 
 
-@lru_cache(maxsize=256)
 def forward(geometry: Geometry, itemsize: int) -> Plan:
     """Plan y from x."""
     spread = tuple((size - 1) * dilation for size, dilation in zip(geometry.kernel, geometry.dilation, strict=True))
@@ -135,7 +133,6 @@ def forward(geometry: Geometry, itemsize: int) -> Plan:
     )
 
 
-@lru_cache(maxsize=256)
 def backward(geometry: Geometry, itemsize: int, *, fused: bool) -> Plan:
     """Plan the gradient of x from that of y; `fused` with the gradient of the weights, which needs registers too."""
     first = tuple(padding // stride for padding, stride in zip(geometry.padding, geometry.stride, strict=True))

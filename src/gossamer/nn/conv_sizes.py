@@ -104,4 +104,4 @@ def window_of(
         sides = [(size, size) for size in padding]
     if len(kernel) == 1:
         kernel, stride, dilation, sides = (1, *kernel), (1, *stride), (1, *dilation), [(0, 0), *sides]
-    return Window(*kernel, *stride, *sides[0], *sides[1], *dilation, groups)
+    return Window._make([*kernel, *stride, *sides[0], *sides[1], *dilation, groups])

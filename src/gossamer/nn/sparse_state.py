@@ -85,15 +85,20 @@ def make_room_(layer: Any, state: Mapping[str, Any], prefix: str) -> str | None:
     Returns:
         What is wrong, or None.
     """
-    row_pointers, column_indices, shape, values, bias = (
-        state.get(prefix + name) for name in (*_SAVED, "values", "bias")
-    )
+    names = (*_SAVED, "values", "bias")
+    row_pointers, column_indices, shape, values, bias = (state.get(prefix + name) for name in names)
     parts = (row_pointers, column_indices, shape, values)
     if all(part is None for part in parts):
         return None
     # Half a topology is no topology: with the other half of this layer's own it would point anywhere.
     if not all(isinstance(part, Tensor) for part in parts):
         return f"values, {', '.join(_SAVED)} must come together, each a tensor; save the layer again"
+    return _make_room_(layer, *parts, bias)  # type: ignore[arg-type]
+
+
+def _make_room_(
+    layer: Any, row_pointers: Tensor, column_indices: Tensor, shape: Tensor, values: Tensor, bias: Any
+) -> str | None:
     if shape.tolist() != list(layer._weight_shape):
         return f"of a weight of shape {tuple(shape.tolist())}, this layer's is {layer._weight_shape}"
     try:
@@ -150,7 +155,7 @@ def places_of(weight: Tensor, mask: Tensor | None) -> tuple[Topology, Tensor]:
 
 def to_weight(layer: Any) -> Tensor:
     """Return the dense weight, zeros where none exists."""
-    weight = layer.values.new_zeros(math.prod(layer._weight_shape))
+    weight: Tensor = layer.values.new_zeros(math.prod(layer._weight_shape))
     weight[topology.linear_indices(layer.topology)] = layer.values.detach()
     return weight.view(layer._weight_shape)
 
