@@ -218,7 +218,7 @@ def test_the_number_of_an_image_that_is_none_stays_in_its_sample() -> None:
 @pytest.mark.parametrize("window", ["as usual", "stride", "groups"])
 def test_nothing_is_written_beside_a_result(window: str) -> None:
     problem = make(WINDOWS[window], image=(9, 13), batch=1)
-    pointers, columns, *by_channel = problem.index
+    pointers, columns, channels, codes, slots = problem.index
     assert problem.bias is not None
     geometry = conv_ops._geometry(1, 4, 8, (9, 13), problem.window)
     y, grad_x, again = (
@@ -229,11 +229,11 @@ def test_nothing_is_written_beside_a_result(window: str) -> None:
     conv.multiply(
         conv_plan.forward(geometry, 8), pointers, columns, None, problem.values, problem.bias, problem.x, y[100:-100]
     )
-    zeros = torch.zeros(by_channel[0].numel() - 1).double()
+    zeros = torch.zeros(channels.numel() - 1).double()
     plain, both = (conv_plan.backward(geometry, 8, fused=fused) for fused in (False, True))
-    conv.multiply(plain, *by_channel, problem.values, zeros, problem.grad, again[100:-100])
+    conv.multiply(plain, channels, codes, slots, problem.values, zeros, problem.grad, again[100:-100])
     conv_backward.backward(
-        both, *by_channel, problem.values, problem.grad, problem.x, grad_x[100:-100], grad_values[100:-100]
+        both, channels, codes, slots, problem.values, problem.grad, problem.x, grad_x[100:-100], grad_values[100:-100]
     )
 
     for part in (y, grad_x, again, grad_values):
@@ -320,7 +320,8 @@ def test_the_short_way_makes_the_gradients_that_are_needed_with_the_same_bits(ne
         leaves[place].requires_grad_(bool(needed >> place & 1))
         twins[place].requires_grad_(bool(needed >> place & 1))
 
-    conv_eager.conv2d(*leaves, problem.index, problem.window).backward(problem.grad)
+    x, values, bias = leaves
+    conv_eager.conv2d(x, values, bias, problem.index, problem.window).backward(problem.grad)
     torch.ops.gossamer.sparse_conv2d(*twins, *problem.index, problem.window).backward(problem.grad)
 
     for place, (leaf, twin) in enumerate(zip(leaves, twins, strict=True)):
@@ -371,10 +372,10 @@ def test_narrow_images_stand_side_by_side() -> None:
 )
 def test_operands_that_do_not_fit_are_refused_by_value(change: dict[str, Tensor], text: str) -> None:
     problem = make()
-    operands = {"x": problem.x, "values": problem.values, "bias": problem.bias} | change
+    x, values, bias = (change.get(name, getattr(problem, name)) for name in ("x", "values", "bias"))
 
     with pytest.raises(ValueError, match=text):
-        conv_eager.conv2d(*operands.values(), problem.index, problem.window)  # type: ignore[arg-type]
+        conv_eager.conv2d(x, values, bias, problem.index, problem.window)
 
 
 def test_values_exchanged_before_the_backward_pass_are_noticed() -> None:

@@ -60,7 +60,7 @@ def _images(dimensions: int = 2, *, dtype: torch.dtype = torch.float32) -> Tenso
     return inputs(3, 4, *(11, 9)[-dimensions:], dtype=dtype)
 
 
-def _gradients(layer: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+def _gradients(layer: Any, x: Tensor) -> tuple[Tensor, ...]:
     x = x.clone().requires_grad_()
     output = layer(x)
     parameters = [parameter for parameter in layer.parameters() if parameter.requires_grad]

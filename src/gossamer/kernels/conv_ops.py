@@ -150,7 +150,7 @@ def grad_input_cpu(grad: Tensor, values: Tensor, height: int, width: int, *rest:
     sizes = (grad.shape[0], channels, index[0].numel() - 1, (height, width))
     plan = _backward_plan(*sizes, window, grad.element_size(), False)
     result = grad.new_empty(grad.shape[0], channels, height, width)
-    conv.multiply(plan, *index[2:5], values.contiguous(), grad.new_zeros(rows), grad, result)
+    conv.multiply(plan, index[2], index[3], index[4], values.contiguous(), grad.new_zeros(rows), grad, result)
     return result
 
 
@@ -181,7 +181,7 @@ def _gradients(grad: Tensor, x: Tensor, values: Tensor, grad_x: Tensor | None, r
     if not plan.num_units:
         return x.new_zeros(index[1].numel())
     grad_values = x.new_empty(index[1].numel())
-    conv_backward.backward(plan, *index[2:5], values.contiguous(), grad, x, grad_x, grad_values)
+    conv_backward.backward(plan, index[2], index[3], index[4], values.contiguous(), grad, x, grad_x, grad_values)
     return grad_values
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gossamer.kernels import cpu
+from gossamer.kernels.simd import CHUNK_BYTES
 
 # Bytes of the scratch of one thread, at most: it should stay in the second cache.
 _SCRATCH_BYTES = 1 << 20
@@ -167,8 +168,22 @@ def backward(geometry: Geometry, itemsize: int, *, fused: bool) -> Plan:
     )
 
 
-def _plan(geometry, itemsize, *, source, target, phases, origin, step, start, positions, reach, places, limit) -> Plan:
-    lanes = cpu.CHUNK_BYTES // itemsize
+def _plan(
+    geometry: Geometry,
+    itemsize: int,
+    *,
+    source: tuple[int, int, int],
+    target: tuple[int, int, int],
+    phases: tuple[int, int],
+    origin: tuple[int, int],
+    step: tuple[int, int],
+    start: tuple[int, ...],
+    positions: tuple[int, ...],
+    reach: tuple[int, ...],
+    places: list[tuple[int, int, int]],
+    limit: int,
+) -> Plan:
+    lanes = CHUNK_BYTES // itemsize
     side = _side(geometry.batch, positions[1], reach[1], lanes)
     period = positions[1] + reach[1]
     wide = (side - 1) * period + positions[1]
@@ -188,7 +203,7 @@ def _plan(geometry, itemsize, *, source, target, phases, origin, step, start, po
     in_channel = torch.tensor([phase * phase_size + row * stride + column for phase, row, column in places])
     # A layer without inputs has a table too: its outputs are the bias, and a walk of no columns would write nothing.
     table = (torch.arange(max(1, group_channels))[:, None] * channel_stride + in_channel).flatten()
-    lines = (height + reach[0]) * (width + (reach[1] > 0)) * cpu.CHUNK_BYTES * phases[0] * phases[1]
+    lines = (height + reach[0]) * (width + (reach[1] > 0)) * CHUNK_BYTES * phases[0] * phases[1]
     block = max(1, _TILE_BYTES // lines)
     blocks = -(-group_channels // block)
     block = max(1, -(-group_channels // max(1, blocks)))
