@@ -19,13 +19,8 @@ COUNT = len(NAMES)
 
 
 @numba.njit(**_options)
-def _pack_row(source, begin, source_width, packed, place, stride, samples, sample_stride, period, step, origin, lanes):
+def _pack_row(source, begin, source_width, packed, place, stride, samples, sample_stride, period, step, origin):
     """Copy one row of some samples, side by side, zeros around each."""
-    if samples == 1 and step == 1:
-        for column in range(0, stride, lanes):
-            there = column + origin
-            store_piece(packed, place + column, load_between(source, begin + there, -there, source_width - there))
-        return
     packed[place : place + stride] = 0
     # The first column of the scratch that the image reaches, and how many it fills.
     first = max(0, -(origin // step))
@@ -34,6 +29,17 @@ def _pack_row(source, begin, source_width, packed, place, stride, samples, sampl
         there, here = begin + sample * sample_stride + first * step + origin, place + sample * period + first
         for column in range(count):
             packed[here + column] = source[there + column * step]
+
+
+@numba.njit(**_options)
+def _pack_plane(source, begin, width, packed, place, stride, rows, step, origin, lanes):
+    """Copy some rows of one image whose columns stay together, zeros left and right."""
+    for column in range(0, stride, lanes):
+        # Rows inside: which lanes are read stays the same for all of them.
+        there = column + origin
+        for row in range(rows):
+            piece = load_between(source, begin + row * step * width + there, -there, width - there)
+            store_piece(packed, place + row * stride + column, piece)
 
 
 @numba.njit(**_options)
@@ -47,16 +53,22 @@ def _pack(
         begin = (start * channels + channel) * plane
         for phase_height in range(phases[0]):
             for phase_width in range(phases[1]):
-                for row in range(rows):
-                    line = (first_row + row) * phases[0] + phase_height + origin[0]
-                    if 0 <= line < height:
+                # Rows of the scratch that lie within the image; those above and below are zeros.
+                line = first_row * phases[0] + phase_height + origin[0]
+                above = min(rows, max(0, -(line // phases[0])))
+                inside = max(above, min(rows, (height - line + phases[0] - 1) // phases[0])) - above
+                packed[place : place + above * stride] = 0
+                packed[place + (above + inside) * stride : place + rows * stride] = 0
+                at, here = begin + (line + above * phases[0]) * width, place + above * stride
+                if samples == 1 and phases[1] == 1:
+                    _pack_plane(source, at, width, packed, here, stride, inside, phases[0], origin[1], lanes)
+                else:
+                    for row in range(inside):
                         _pack_row(
-                            source, begin + line * width, width, packed, place, stride, samples, channels * plane,
-                            period, phases[1], origin[1] + phase_width, lanes,
+                            source, at + row * phases[0] * width, width, packed, here + row * stride, stride, samples,
+                            channels * plane, period, phases[1], origin[1] + phase_width,
                         )  # fmt: skip
-                    else:
-                        packed[place : place + stride] = 0
-                    place += stride
+                place += rows * stride
 
 
 @numba.njit(**_options)
