@@ -26,6 +26,7 @@ from gossamer.kernels.conv_images import (
     SOURCE_CHANNELS,
     TILES_HEIGHT,
     TILES_WIDTH,
+    of_unit,
     pack_source,
     put,
 )
@@ -37,7 +38,7 @@ from gossamer.kernels.simd_rows import add_scaled_rows, load_rows, peek, splat_r
 
 @numba.njit(**_options)
 def _multiply_tile(
-    numbers, table, pointers, indices, values, permutation, bias, packed, target, sums, cursors, unit, tile_row,
+    numbers, table, pointers, indices, values, permutation, bias, packed, target, sums, cursors, where, tile_row,
     tile_column, first, last, height, width, permuted, lanes,
 ):  # fmt: skip
     stride, groups = numbers[PACKED_STRIDE], numbers[GROUPS]
@@ -51,7 +52,7 @@ def _multiply_tile(
     columns = numbers[ROW_COLUMNS]
     for limit in range(numbers[BLOCK_COLUMNS], columns + numbers[BLOCK_COLUMNS], numbers[BLOCK_COLUMNS]):
         for row in range(first, last):
-            place = base + row // rows * group_base
+            place = base if groups == 1 else base + row // rows * group_base
             if limit == numbers[BLOCK_COLUMNS]:
                 tile = splat_rows(bias[row], height, width)
             else:
@@ -70,7 +71,7 @@ def _multiply_tile(
                 cursors[row] = slot
                 store_rows(sums, row * floats, len(width) * lanes, tile)
             else:
-                put(numbers, target, row, unit, tile_row, tile_column, tile, waiting, height, width, lanes)
+                put(numbers, target, row, where, tile_row, tile_column, tile, waiting, height, width, lanes)
 
 
 @cache
@@ -98,14 +99,14 @@ def _multiply_task(real, integer, height, width, permuted):
         cursors = carray(pointer(header[10] + mine * header[19]), rows, np.int64)
         block = next_block(data, mine)
         while block >= 0:
-            unit, part = block // parts, block % parts
+            where, part = of_unit(numbers, block // parts), block % parts
             first, last = first_row(pointers, part, parts), first_row(pointers, part + 1, parts)
-            pack_source(numbers, source, packed, lanes, unit)
+            pack_source(numbers, source, packed, lanes, where)
             for tile_row in range(numbers[TILES_HEIGHT]):
                 for tile_column in range(numbers[TILES_WIDTH]):
                     _multiply_tile(
                         numbers, table, pointers, indices, values, permutation, bias, packed, target, sums, cursors,
-                        unit, tile_row, tile_column, first, last, height, width, permuted, lanes,
+                        where, tile_row, tile_column, first, last, height, width, permuted, lanes,
                     )  # fmt: skip
             block = next_block(data, mine)
 

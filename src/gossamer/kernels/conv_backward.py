@@ -27,6 +27,7 @@ from gossamer.kernels.conv_images import (
     SOURCE_CHANNELS,
     TILES_HEIGHT,
     TILES_WIDTH,
+    of_unit,
     pack_source,
     pack_twin,
     put,
@@ -93,7 +94,7 @@ def _add_entries(
 
 @numba.njit(**_options)
 def _backward_tile(
-    numbers, table, pointers, indices, values, packed, twin, target, grad_slots, sums, cursors, unit, tile_row,
+    numbers, table, pointers, indices, values, packed, twin, target, grad_slots, sums, cursors, where, tile_row,
     tile_column, first, last, keep, height, width, wanted, lanes,
 ):  # fmt: skip
     stride, groups = numbers[PACKED_STRIDE], numbers[GROUPS]
@@ -110,7 +111,7 @@ def _backward_tile(
     columns = numbers[ROW_COLUMNS]
     for limit in range(numbers[BLOCK_COLUMNS], columns + numbers[BLOCK_COLUMNS], numbers[BLOCK_COLUMNS]):
         for row in range(first, last):
-            place = base + row // rows * group_base
+            place = base if groups == 1 else base + row // rows * group_base
             if limit == numbers[BLOCK_COLUMNS] or not len(wanted):
                 tile = splat_rows(values.dtype.type(0), height, width)
             else:
@@ -126,7 +127,7 @@ def _backward_tile(
                 if len(wanted):
                     store_rows(sums, row * floats, wide, tile)
             elif len(wanted):
-                put(numbers, target, row, unit, tile_row, tile_column, tile, waiting, height, width, lanes)
+                put(numbers, target, row, where, tile_row, tile_column, tile, waiting, height, width, lanes)
 
 
 @cache
@@ -163,15 +164,16 @@ def _backward_task(real, integer, height, width, wanted):
             grad_slots = carray(pointer(header[8] + partition * active * sums.itemsize), active, real)
             keep = False
             for unit in range(units * partition // partitions, units * (partition + 1) // partitions):
-                pack_source(numbers, source, packed, lanes, unit)
+                where = of_unit(numbers, unit)
+                pack_source(numbers, source, packed, lanes, where)
                 pack_twin(
-                    numbers, image, twin, numbers[BAND_ROWS], numbers[TILES_WIDTH] * len(width) * lanes, lanes, unit
+                    numbers, image, twin, numbers[BAND_ROWS], numbers[TILES_WIDTH] * len(width) * lanes, lanes, where
                 )
                 for tile_row in range(numbers[TILES_HEIGHT]):
                     for tile_column in range(numbers[TILES_WIDTH]):
                         _backward_tile(
                             numbers, table, pointers, indices, values, packed, twin, target, grad_slots, sums,
-                            cursors, unit, tile_row, tile_column, first, last, keep, height, width, wanted, lanes,
+                            cursors, where, tile_row, tile_column, first, last, keep, height, width, wanted, lanes,
                         )  # fmt: skip
                         keep = True
             block = next_block(data, mine)

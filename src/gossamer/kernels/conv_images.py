@@ -72,9 +72,9 @@ def _pack(
 
 
 @numba.njit(**_options)
-def pack_source(numbers, source, packed, lanes, unit):
+def pack_source(numbers, source, packed, lanes, where):
     """Copy a unit of the source, zeros around it."""
-    start, samples, band = of_unit(numbers, unit)
+    start, samples, band = where
     _pack(
         source, numbers[SOURCE_HEIGHT], numbers[SOURCE_WIDTH], numbers[SOURCE_CHANNELS],
         (numbers[PHASES_HEIGHT], numbers[PHASES_WIDTH]), (numbers[ORIGIN_HEIGHT], numbers[ORIGIN_WIDTH]), packed,
@@ -91,35 +91,47 @@ def of_unit(numbers, unit):
 
 
 @numba.njit(**_options)
-def put(numbers, target, row, unit, tile_row, tile_column, tile, waiting, height, width, lanes):
+def put(numbers, target, row, where, tile_row, tile_column, tile, waiting, height, width, lanes):
     """Write a tile of one row of the topology to the target image."""
-    start, samples, band = of_unit(numbers, unit)
-    step_height, step_width = numbers[STEP_HEIGHT], numbers[STEP_WIDTH]
-    channel, phase = row // (step_height * step_width), row % (step_height * step_width)
+    start, samples, band = where
     image_height, image_width = numbers[TARGET_HEIGHT], numbers[TARGET_WIDTH]
-    begin = (start * numbers[TARGET_CHANNELS] + channel) * image_height * image_width
     top, left = band * numbers[BAND_ROWS] + tile_row * len(height), tile_column * len(width) * lanes
-    if samples == 1 and step_height == 1 and step_width == 1:
+    # Divisions take as long as some entries of the topology: none on the usual way.
+    if samples == 1 and numbers[STEP_HEIGHT] == 1 and numbers[STEP_WIDTH] == 1:
+        begin = (start * numbers[TARGET_CHANNELS] + row) * image_height * image_width
         place = begin + top * image_width + left
         store_first_rows(target, place, image_width, tile, image_height - top, image_width - left)
         return
-    floats = len(width) * lanes
-    store_rows(waiting, 0, floats, tile)
-    sample_stride = numbers[TARGET_CHANNELS] * image_height * image_width
-    for row in range(len(height)):
-        line = (top + row) * step_height + phase // step_width + numbers[START_HEIGHT]
-        if 0 <= line < image_height:
-            for place in range(floats):
-                sample, column = (left + place) // numbers[PERIOD], (left + place) % numbers[PERIOD]
-                at = column * step_width + phase % step_width + numbers[START_WIDTH]
-                if sample < samples and column < numbers[POSITIONS_WIDTH] and 0 <= at < image_width:
-                    target[begin + sample * sample_stride + line * image_width + at] = waiting[row * floats + place]
+    store_rows(waiting, 0, len(width) * lanes, tile)
+    _spread(numbers, target, row, start, samples, top, left, waiting, len(height), len(width) * lanes)
 
 
 @numba.njit(**_options)
-def pack_twin(numbers, image, twin, rows, stride, lanes, unit):
+def _spread(numbers, target, row, start, samples, top, left, waiting, height, floats):
+    """Write what waits to some samples, one phase of each."""
+    step_height, step_width = numbers[STEP_HEIGHT], numbers[STEP_WIDTH]
+    image_height, image_width = numbers[TARGET_HEIGHT], numbers[TARGET_WIDTH]
+    channel, phase = row // (step_height * step_width), row % (step_height * step_width)
+    shift = phase % step_width + numbers[START_WIDTH]
+    for sample in range(samples):
+        begin = ((start + sample) * numbers[TARGET_CHANNELS] + channel) * image_height * image_width
+        # Where the sample's first column lies in the tile, and which of its columns lie in tile and image.
+        offset = sample * numbers[PERIOD] - left
+        first = max(0, -offset, -(shift // step_width))
+        end = (image_width - shift + step_width - 1) // step_width
+        last = min(numbers[POSITIONS_WIDTH], floats - offset, end)
+        for place in range(height):
+            line = (top + place) * step_height + phase // step_width + numbers[START_HEIGHT]
+            if 0 <= line < image_height:
+                there = begin + line * image_width + shift
+                for column in range(first, last):
+                    target[there + column * step_width] = waiting[place * floats + offset + column]
+
+
+@numba.njit(**_options)
+def pack_twin(numbers, image, twin, rows, stride, lanes, where):
     """Copy the image that the target is the gradient of, in the tiles of the target."""
-    start, samples, band = of_unit(numbers, unit)
+    start, samples, band = where
     _pack(
         image, numbers[TARGET_HEIGHT], numbers[TARGET_WIDTH], numbers[TARGET_CHANNELS],
         (numbers[STEP_HEIGHT], numbers[STEP_WIDTH]), (numbers[START_HEIGHT], numbers[START_WIDTH]), twin,
