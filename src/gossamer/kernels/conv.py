@@ -26,7 +26,7 @@ from gossamer.kernels.conv_images import (
     SOURCE_CHANNELS,
     TILES_HEIGHT,
     TILES_WIDTH,
-    of_unit,
+    of_portion,
     pack_source,
     put,
 )
@@ -99,7 +99,7 @@ def _multiply_task(real, integer, height, width, permuted):
         cursors = carray(pointer(header[10] + mine * header[19]), rows, np.int64)
         block = next_block(data, mine)
         while block >= 0:
-            where, part = of_unit(numbers, block // parts), block % parts
+            where, part = of_portion(numbers, block // parts), block % parts
             first, last = first_row(pointers, part, parts), first_row(pointers, part + 1, parts)
             pack_source(numbers, source, packed, lanes, where)
             for tile_row in range(numbers[TILES_HEIGHT]):
@@ -136,7 +136,7 @@ def multiply(
     team = torch.get_num_threads()
     work = scratch(team * (share + cursor_bytes))
     start = aligned(work.data_ptr())
-    parts = parts_of(plan.num_units, team)
+    parts = parts_of(plan.num_portions, team)
     key = (_NUMPY[source.dtype], _NUMPY[pointers.dtype], (0,) * plan.height, (0,) * plan.width)
     task = _multiply_task(*key, () if permutation is None else (0,))
     tensors = (plan.numbers, plan.table, pointers, indices, indices if permutation is None else permutation, values)
@@ -144,12 +144,12 @@ def multiply(
         *(tensor.data_ptr() for tensor in (*tensors, bias, source, target)), start, start + team * share, rows,
         indices.numel(), parts, source.numel(), target.numel(), share, plan.source_floats, packed_bytes, cursor_bytes,
     ]  # fmt: skip
-    threads.run(task, numbers, num_blocks=plan.num_units * parts)
+    threads.run(task, numbers, num_blocks=plan.num_portions * parts)
 
 
-def parts_of(units: int, team: int) -> int:
-    """Into how many parts the rows are cut: more than one only where there are fewer units than threads."""
-    return 1 if team == 1 or units >= 2 * team else -(-2 * team // max(1, units))
+def parts_of(portions: int, team: int) -> int:
+    """Into how many parts the rows are cut: more than one only where there are fewer portions than threads."""
+    return 1 if team == 1 or portions >= 2 * team else -(-2 * team // max(1, portions))
 
 
 def scratch(num_bytes: int) -> Tensor:

@@ -27,7 +27,7 @@ from gossamer.kernels.conv_images import (
     SOURCE_CHANNELS,
     TILES_HEIGHT,
     TILES_WIDTH,
-    of_unit,
+    of_portion,
     pack_source,
     pack_twin,
     put,
@@ -141,7 +141,7 @@ def _backward_task(real, integer, height, width, wanted):
         header = carray(data, threads.COUNTERS)[threads.NUMBERS :]
         numbers = carray(pointer(header[0]), COUNT, np.int64)
         sizes = carray(pointer(header[9]), 12, np.int64)
-        rows, active, units, parts = sizes[0], sizes[1], sizes[2], sizes[3]
+        rows, active, portions, parts = sizes[0], sizes[1], sizes[2], sizes[3]
         table = carray(pointer(header[1]), numbers[ROW_COLUMNS], np.int64)
         pointers = carray(pointer(header[2]), rows + 1, integer)
         indices = carray(pointer(header[3]), active, integer)
@@ -163,8 +163,8 @@ def _backward_task(real, integer, height, width, wanted):
             first, last = first_row(pointers, part, parts), first_row(pointers, part + 1, parts)
             grad_slots = carray(pointer(header[8] + partition * active * sums.itemsize), active, real)
             keep = False
-            for unit in range(units * partition // partitions, units * (partition + 1) // partitions):
-                where = of_unit(numbers, unit)
+            for portion in range(portions * partition // partitions, portions * (partition + 1) // partitions):
+                where = of_portion(numbers, portion)
                 pack_source(numbers, source, packed, lanes, where)
                 pack_twin(
                     numbers, image, twin, numbers[BAND_ROWS], numbers[TILES_WIDTH] * len(width) * lanes, lanes, where
@@ -200,14 +200,14 @@ def backward(
     at_sums = at_twin + aligned(plan.target_floats * item)
     at_cursors = at_sums + aligned(rows * floats * item + max(floats * item, _WAITING * CHUNK_BYTES))
     share = at_cursors + aligned(8 * rows)
-    partitions = min(_PARTITIONS, plan.num_units)
+    partitions = min(_PARTITIONS, plan.num_portions)
     parts = parts_of(partitions, team)
     work = scratch(team * share)
     slots = torch.empty(partitions, active, dtype=grad.dtype)
     ordered = torch.empty_like(values)
     _gather(values.detach().numpy(), permutation.numpy(), ordered.numpy())
     sizes = (ctypes.c_int64 * 12)(
-        rows, active, plan.num_units, parts, grad.numel(), image.numel(), share, plan.source_floats, at_twin,
+        rows, active, plan.num_portions, parts, grad.numel(), image.numel(), share, plan.source_floats, at_twin,
         plan.target_floats, at_sums, at_cursors,
     )  # fmt: skip
     key = (real, _NUMPY[pointers.dtype], (0,) * plan.height, (0,) * plan.width, () if grad_image is None else (0,))

@@ -73,7 +73,7 @@ def _pack(
 
 @numba.njit(**_options)
 def pack_source(numbers, source, packed, lanes, where):
-    """Copy a unit of the source, zeros around it."""
+    """Copy a portion of the source, zeros around it."""
     start, samples, band = where
     _pack(
         source, numbers[SOURCE_HEIGHT], numbers[SOURCE_WIDTH], numbers[SOURCE_CHANNELS],
@@ -84,10 +84,10 @@ def pack_source(numbers, source, packed, lanes, where):
 
 
 @numba.njit(**_options)
-def of_unit(numbers, unit):
-    """First sample, number of samples and band of a unit."""
-    start = unit // numbers[BANDS] * numbers[SIDE]
-    return start, min(numbers[SIDE], numbers[BATCH] - start), unit % numbers[BANDS]
+def of_portion(numbers, portion):
+    """First sample, number of samples and band of a portion."""
+    start = portion // numbers[BANDS] * numbers[SIDE]
+    return start, min(numbers[SIDE], numbers[BATCH] - start), portion % numbers[BANDS]
 
 
 @numba.njit(**_options)

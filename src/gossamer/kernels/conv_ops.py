@@ -178,7 +178,7 @@ def _gradients(grad: Tensor, x: Tensor, values: Tensor, grad_x: Tensor | None, r
     grad, x = grad.contiguous(), x.contiguous()
     batch, channels, height, width = x.shape
     plan = _backward_plan(batch, channels, index[0].numel() - 1, (height, width), window, x.element_size(), True)
-    if not plan.num_units:
+    if not plan.num_portions:
         return x.new_zeros(index[1].numel())
     grad_values = x.new_empty(index[1].numel())
     conv_backward.backward(plan, index[2], index[3], index[4], values.contiguous(), grad, x, grad_x, grad_values)

@@ -48,17 +48,16 @@ class Geometry:
     result: tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a kernel is given beside its operands.
 
     Attributes:
-        numbers: sizes as int64, in the order of `_NAMES`.
+        numbers: sizes as int64, in the order of `NAMES`.
         table: where a weight reads in the scratch, by (channel within the group, place in the kernel), int64.
         height, width: rows of a tile, and how many times 64 bytes each is wide.
-        num_units: pieces that the target is cut into: groups of samples times bands of rows.
-        target_rows: rows of the topology that the walk follows: target channels times phases.
-        source_floats, target_floats: size of one thread's copies of a unit of the source, and of the target for the
+        num_portions: pieces that the target is cut into: groups of samples times bands of rows.
+        source_floats, target_floats: size of one thread's copies of a portion of the source, and of the target for the
             gradient of the weights.
     """
 
@@ -66,8 +65,7 @@ class Plan:
     table: Tensor
     height: int
     width: int
-    num_units: int
-    target_rows: int
+    num_portions: int
     source_floats: int
     target_floats: int
 
@@ -190,64 +188,55 @@ def _plan(
     height, width = _tile(positions[0], -(-wide // lanes), limit)
     tiles_width = -(-wide // (width * lanes))
     stride = _round_up(tiles_width * width * lanes + reach[1], lanes)
-    tiles = -(-positions[0] // height)
     row_bytes = source[0] * phases[0] * phases[1] * stride * itemsize
-    band_tiles = max(1, min(tiles, (_SCRATCH_BYTES // max(1, row_bytes) - reach[0]) // height))
-    bands = -(-tiles // band_tiles) if tiles else 0
-    band_tiles = -(-tiles // bands) if bands else 0
+    bands, band_tiles = _bands(-(-positions[0] // height), height, reach[0], row_bytes)
     rows = band_tiles * height + reach[0]
-    phase_size = rows * stride
-    channel_stride = phase_size * phases[0] * phases[1]
-    kernel_places = len(places)
+    channel_stride = rows * stride * phases[0] * phases[1]
     group_channels = source[0] // geometry.groups
-    in_channel = torch.tensor([phase * phase_size + row * stride + column for phase, row, column in places])
-    # A layer without inputs has a table too: its outputs are the bias, and a walk of no columns would write nothing.
-    table = (torch.arange(max(1, group_channels))[:, None] * channel_stride + in_channel).flatten()
-    lines = (height + reach[0]) * (width + (reach[1] > 0)) * CHUNK_BYTES * phases[0] * phases[1]
-    block = max(1, _TILE_BYTES // lines)
-    blocks = -(-group_channels // block)
-    block = max(1, -(-group_channels // max(1, blocks)))
-    numbers = dict(
-        batch=geometry.batch,
-        side=side,
-        source_channels=source[0],
-        source_height=source[1],
-        source_width=source[2],
-        phases_height=phases[0],
-        phases_width=phases[1],
-        origin_height=origin[0],
-        origin_width=origin[1],
-        packed_rows=rows,
-        packed_stride=stride,
-        period=period,
-        channel_stride=channel_stride,
-        target_channels=target[0],
-        target_height=target[1],
-        target_width=target[2],
-        step_height=step[0],
-        step_width=step[1],
-        start_height=start[0],
-        start_width=start[1],
-        tiles_height=band_tiles,
-        tiles_width=tiles_width,
-        bands=bands,
-        groups=geometry.groups,
-        block_columns=block * kernel_places,
-        row_columns=table.numel(),
-        num_positions_width=positions[1],
-        band_rows=band_tiles * height,
-    )
+    table = _table(places, group_channels, rows * stride, stride, channel_stride)
+    lines = (height + reach[0]) * (width + (reach[1] > 0)) * phases[0] * phases[1]
+    block = _block(group_channels, lines * CHUNK_BYTES)
+    # In the order of NAMES.
+    numbers = (
+        geometry.batch, side, *source, *phases, *origin, rows, stride, period, channel_stride, *target, *step, *start,
+        band_tiles, tiles_width, bands, geometry.groups, block * len(places), table.numel(), positions[1],
+        band_tiles * height,
+    )  # fmt: skip
+    assert len(numbers) == len(NAMES)
     target_rows = target[0] * step[0] * step[1]
     return Plan(
-        torch.tensor([numbers[name] for name in NAMES]),
-        table.contiguous(),
-        height,
-        width,
-        -(-geometry.batch // side) * bands,
-        target_rows,
-        source[0] * channel_stride,
-        target_rows * band_tiles * height * tiles_width * width * lanes,
+        numbers=torch.tensor(numbers),
+        table=table,
+        height=height,
+        width=width,
+        num_portions=-(-geometry.batch // side) * bands,
+        source_floats=source[0] * channel_stride,
+        target_floats=target_rows * band_tiles * height * tiles_width * width * lanes,
     )
+
+
+def _bands(tiles: int, height: int, reach: int, row_bytes: int) -> tuple[int, int]:
+    """Cut an image into bands whose copies fit the scratch: how many, and rows of tiles in each."""
+    if not tiles:
+        return 0, 0
+    most = (_SCRATCH_BYTES // max(1, row_bytes) - reach) // height
+    bands = -(-tiles // max(1, min(tiles, most)))
+    return bands, -(-tiles // bands)
+
+
+def _table(
+    places: list[tuple[int, int, int]], channels: int, phase_size: int, stride: int, channel_stride: int
+) -> Tensor:
+    """Return where each weight reads, from (phase, row, column) of the places of the kernel."""
+    in_channel = torch.tensor([phase * phase_size + row * stride + column for phase, row, column in places])
+    # A layer without inputs has a table too: its outputs are the bias, and a walk of no columns would write nothing.
+    return (torch.arange(max(1, channels))[:, None] * channel_stride + in_channel).flatten()
+
+
+def _block(channels: int, channel_bytes: int) -> int:
+    """Return how many channels are read at once, about as many in each block."""
+    blocks = -(-channels // max(1, _TILE_BYTES // channel_bytes))
+    return max(1, -(-channels // max(1, blocks)))
 
 
 def _tile(rows: int, chunks: int, limit: int) -> tuple[int, int]:
