@@ -202,10 +202,9 @@ def _plan(
         band_tiles, tiles_width, bands, geometry.groups, block * len(places), table.numel(), positions[1],
         band_tiles * height,
     )  # fmt: skip
-    assert len(numbers) == len(NAMES)
     target_rows = target[0] * step[0] * step[1]
     return Plan(
-        numbers=torch.tensor(numbers),
+        numbers=torch.tensor([number for _, number in zip(NAMES, numbers, strict=True)]),
         table=table,
         height=height,
         width=width,

@@ -52,8 +52,8 @@ def set_sizes_(
     if not isinstance(padding, str):
         layer.padding = each(padding, "padding", dimensions=dimensions, least=0)
     layer.padding_mode = padding_mode
-    layer._window = window_of(layer.kernel_size, layer.stride, layer.padding, layer.dilation, groups)
-    layer._weight_shape = (out_channels, in_channels // groups, *layer.kernel_size)
+    layer.window = window_of(layer.kernel_size, layer.stride, layer.padding, layer.dilation, groups)
+    layer.dense_shape = (out_channels, in_channels // groups, *layer.kernel_size)
 
 
 def show(layer: Any) -> str:

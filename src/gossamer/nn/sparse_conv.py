@@ -43,8 +43,10 @@ class SparseConv2d(nn.Module):
     Attributes:
         values: the active weights, by output channel, input channel, row and column of the kernel, shape [num_active].
         row_pointers, column_indices: the topology in CSR, saved with the state.
-        weight_shape: shape of the dense weight, saved too.
+        weight_shape: `dense_shape` as a tensor, saved too.
         channel_pointers, channel_indices, permutation: the same by input channel, made again on loading.
+        window: what the kernels look through: kernel, stride, padding, dilation and groups as integers.
+        dense_shape: shape of the dense weight.
 
     Raises:
         ValueError: a size is out of range, groups do not divide the channels, or sparsity lies outside [0, 1).
@@ -72,8 +74,8 @@ class SparseConv2d(nn.Module):
     channel_pointers: Tensor
     channel_indices: Tensor
     permutation: Tensor
-    _window: Window
-    _weight_shape: tuple[int, ...]
+    window: Window
+    dense_shape: tuple[int, ...]
     in_channels: int
     out_channels: int
     kernel_size: tuple[int, ...]
@@ -105,9 +107,9 @@ class SparseConv2d(nn.Module):
             dilation=dilation, groups=groups, padding_mode=padding_mode,
         )  # fmt: skip
         dtype = torch.get_default_dtype() if dtype is None else dtype
-        places, values = sparse_state.draw(self._weight_shape, sparsity, generator=generator)
+        places, values = sparse_state.draw(self.dense_shape, sparsity, generator=generator)
         zeros = torch.zeros(out_channels, dtype=dtype) if bias else None
-        sparse_state.build_(self, places, values.to(dtype), zeros, self._weight_shape)
+        sparse_state.build_(self, places, values.to(dtype), zeros, self.dense_shape)
 
     @classmethod
     def from_dense(cls, conv: nn.Conv2d, *, mask: Tensor | None = None) -> Self:
@@ -147,7 +149,7 @@ class SparseConv2d(nn.Module):
     @property
     def topology(self) -> Topology:
         """Which weights exist, the weight as a matrix: shape (out_channels, in_channels / groups * kernel places)."""
-        shape = (self.out_channels, math.prod(self._weight_shape[1:]))
+        shape = (self.out_channels, math.prod(self.dense_shape[1:]))
         return Topology(shape, self.row_pointers, self.column_indices)
 
     @property
@@ -158,7 +160,7 @@ class SparseConv2d(nn.Module):
     @property
     def sparsity(self) -> float:
         """Fraction of the weights that do not exist."""
-        return counts.sparsity_of(self.num_active, math.prod(self._weight_shape))
+        return counts.sparsity_of(self.num_active, math.prod(self.dense_shape))
 
     def replace_(self, places: Topology, values: Tensor) -> None:
         """Give the layer other active weights, in place: the parameter stays the same object.
@@ -182,9 +184,9 @@ class SparseConv2d(nn.Module):
         if torch.is_autocast_enabled(inputs.device.type):
             inputs = inputs.to(self.values.dtype)
         if inputs.dim() == 4:
-            return conv_eager.conv2d(inputs, self.values, self.bias, sparse_state.index(self), self._window)
+            return conv_eager.conv2d(inputs, self.values, self.bias, sparse_state.index(self), self.window)
         index = sparse_state.index(self)
-        return conv_eager.conv2d(inputs[None], self.values, self.bias, index, self._window)[0]
+        return conv_eager.conv2d(inputs[None], self.values, self.bias, index, self.window)[0]
 
     def extra_repr(self) -> str:
         """Show sizes and sparsity."""

@@ -39,6 +39,8 @@ class SparseConv1d(nn.Module):
         values: the active weights, by output channel, input channel and place of the kernel, shape [num_active].
         row_pointers, column_indices, weight_shape: the topology, saved with the state.
         channel_pointers, channel_indices, permutation: the same by input channel, made again on loading.
+        window: what the kernels look through: kernel, stride, padding, dilation and groups as integers.
+        dense_shape: shape of the dense weight.
 
     Raises:
         ValueError: a size is out of range, groups do not divide the channels, or sparsity lies outside [0, 1).
@@ -57,8 +59,8 @@ class SparseConv1d(nn.Module):
     channel_pointers: Tensor
     channel_indices: Tensor
     permutation: Tensor
-    _window: Window
-    _weight_shape: tuple[int, ...]
+    window: Window
+    dense_shape: tuple[int, ...]
     in_channels: int
     out_channels: int
     kernel_size: tuple[int, ...]
@@ -90,9 +92,9 @@ class SparseConv1d(nn.Module):
             dilation=dilation, groups=groups, padding_mode=padding_mode,
         )  # fmt: skip
         dtype = torch.get_default_dtype() if dtype is None else dtype
-        places, values = sparse_state.draw(self._weight_shape, sparsity, generator=generator)
+        places, values = sparse_state.draw(self.dense_shape, sparsity, generator=generator)
         zeros = torch.zeros(out_channels, dtype=dtype) if bias else None
-        sparse_state.build_(self, places, values.to(dtype), zeros, self._weight_shape)
+        sparse_state.build_(self, places, values.to(dtype), zeros, self.dense_shape)
 
     @classmethod
     def from_dense(cls, conv: nn.Conv1d, *, mask: Tensor | None = None) -> Self:
@@ -132,7 +134,7 @@ class SparseConv1d(nn.Module):
     @property
     def topology(self) -> Topology:
         """Which weights exist, the weight as a matrix: shape (out_channels, in_channels / groups * kernel places)."""
-        shape = (self.out_channels, math.prod(self._weight_shape[1:]))
+        shape = (self.out_channels, math.prod(self.dense_shape[1:]))
         return Topology(shape, self.row_pointers, self.column_indices)
 
     @property
@@ -143,7 +145,7 @@ class SparseConv1d(nn.Module):
     @property
     def sparsity(self) -> float:
         """Fraction of the weights that do not exist."""
-        return counts.sparsity_of(self.num_active, math.prod(self._weight_shape))
+        return counts.sparsity_of(self.num_active, math.prod(self.dense_shape))
 
     def replace_(self, places: Topology, values: Tensor) -> None:
         """Give the layer other active weights, in place: the parameter stays the same object.
@@ -168,7 +170,7 @@ class SparseConv1d(nn.Module):
             inputs = inputs.to(self.values.dtype)
         images = inputs.unsqueeze(-2) if inputs.dim() == 3 else inputs[None, :, None]
         index = sparse_state.index(self)
-        outputs = conv_eager.conv2d(images, self.values, self.bias, index, self._window).squeeze(-2)
+        outputs = conv_eager.conv2d(images, self.values, self.bias, index, self.window).squeeze(-2)
         return outputs if inputs.dim() == 3 else outputs[0]
 
     def extra_repr(self) -> str:

@@ -21,7 +21,7 @@ def build_(layer: nn.Module, places: Topology, values: Tensor, bias: Tensor | No
     """Register parameters and buffers of a new layer.
 
     Args:
-        layer: has `_window` already.
+        layer: has `window` already.
         places: topology of the weight as a matrix.
         values: shape [num_active].
         bias: shape [out_channels], or None.
@@ -43,7 +43,7 @@ def set_topology_(layer: Any, places: Topology) -> None:
     layer.row_pointers, layer.column_indices = (
         part.clone(memory_format=torch.contiguous_format) for part in (places.row_pointers, places.column_indices)
     )
-    ordered = conv_ops.by_channel(places, layer._window)
+    ordered = conv_ops.by_channel(places, layer.window)
     layer.channel_pointers, layer.channel_indices, layer.permutation = ordered
 
 
@@ -99,8 +99,8 @@ def make_room_(layer: Any, state: Mapping[str, Any], prefix: str) -> str | None:
 def _make_room_(
     layer: Any, row_pointers: Tensor, column_indices: Tensor, shape: Tensor, values: Tensor, bias: Any
 ) -> str | None:
-    if shape.tolist() != list(layer._weight_shape):
-        return f"of a weight of shape {tuple(shape.tolist())}, this layer's is {layer._weight_shape}"
+    if shape.tolist() != list(layer.dense_shape):
+        return f"of a weight of shape {tuple(shape.tolist())}, this layer's is {layer.dense_shape}"
     try:
         topology.check_topology(Topology(layer.topology.shape, row_pointers, column_indices))
     except ValueError as error:
@@ -155,9 +155,9 @@ def places_of(weight: Tensor, mask: Tensor | None) -> tuple[Topology, Tensor]:
 
 def to_weight(layer: Any) -> Tensor:
     """Return the dense weight, zeros where none exists."""
-    weight: Tensor = layer.values.new_zeros(math.prod(layer._weight_shape))
+    weight: Tensor = layer.values.new_zeros(math.prod(layer.dense_shape))
     weight[topology.linear_indices(layer.topology)] = layer.values.detach()
-    return weight.view(layer._weight_shape)
+    return weight.view(layer.dense_shape)
 
 
 def take_(layer: Any, conv: Any, mask: Tensor | None) -> None:
@@ -170,7 +170,7 @@ def take_(layer: Any, conv: Any, mask: Tensor | None) -> None:
     """
     places, values = places_of(conv.weight, mask)
     bias = None if conv.bias is None else conv.bias.detach().clone()
-    build_(layer, places, values.clone(), bias, layer._weight_shape)
+    build_(layer, places, values.clone(), bias, layer.dense_shape)
     layer.values.requires_grad_(conv.weight.requires_grad)
     if layer.bias is not None:
         layer.bias.requires_grad_(conv.bias.requires_grad)
