@@ -13,7 +13,7 @@ from gossamer.kernels.simd_rows import load_between, store_first_rows, store_pie
     BATCH, SIDE, SOURCE_CHANNELS, SOURCE_HEIGHT, SOURCE_WIDTH, PHASES_HEIGHT, PHASES_WIDTH, ORIGIN_HEIGHT,
     ORIGIN_WIDTH, PACKED_ROWS, PACKED_STRIDE, PERIOD, CHANNEL_STRIDE, TARGET_CHANNELS, TARGET_HEIGHT,
     TARGET_WIDTH, STEP_HEIGHT, STEP_WIDTH, START_HEIGHT, START_WIDTH, TILES_HEIGHT, TILES_WIDTH, BANDS,
-    GROUPS, BLOCK_COLUMNS, ROW_COLUMNS, POSITIONS_WIDTH, BAND_ROWS,
+    GROUPS, BLOCK_COLUMNS, ROW_COLUMNS, BAND_ROWS,
 ) = range(len(NAMES))  # fmt: skip
 COUNT = len(NAMES)
 
@@ -119,7 +119,7 @@ def _spread(numbers, target, row, start, samples, top, left, waiting, height, fl
         offset = sample * numbers[PERIOD] - left
         first = max(0, -offset, -(shift // step_width))
         end = (image_width - shift + step_width - 1) // step_width
-        last = min(numbers[POSITIONS_WIDTH], floats - offset, end)
+        last = min(floats - offset, end)
         for place in range(height):
             line = (top + place) * step_height + phase // step_width + numbers[START_HEIGHT]
             if 0 <= line < image_height:

@@ -98,7 +98,6 @@ NAMES = (
     "groups",
     "block_columns",
     "row_columns",
-    "num_positions_width",
     "band_rows",
 )
 
@@ -199,7 +198,7 @@ def _plan(
     # In the order of NAMES.
     numbers = (
         geometry.batch, side, *source, *phases, *origin, rows, stride, period, channel_stride, *target, *step, *start,
-        band_tiles, tiles_width, bands, geometry.groups, block * len(places), table.numel(), positions[1],
+        band_tiles, tiles_width, bands, geometry.groups, block * len(places), table.numel(),
         band_tiles * height,
     )  # fmt: skip
     target_rows = target[0] * step[0] * step[1]
