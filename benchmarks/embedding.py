@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from gossamer.machine import describe_machine
 from gossamer.nn import SparseEmbedding
-from gossamer.training.machine import describe_machine
 
 Step = Callable[[], None]
 

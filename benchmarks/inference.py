@@ -21,8 +21,8 @@ from rivals import RIVALS
 from timing import measure
 from torch import Tensor, nn
 
+from gossamer.machine import describe_machine
 from gossamer.nn import SparseLinear
-from gossamer.training.machine import describe_machine
 
 
 def onnx_call(layer: nn.Linear, inputs: Tensor) -> Callable[[], object]:

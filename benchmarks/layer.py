@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from gossamer.kernels.panels import WIDEST, tile_width
 from gossamer.kernels.simd import CHUNK_BYTES
+from gossamer.machine import describe_machine
 from gossamer.nn import SparseLinear
-from gossamer.training.machine import describe_machine
 
 _KEPT: list[dict[str, nn.Module]] = []
 

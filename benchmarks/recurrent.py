@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gossamer.kernels import unroll
+from gossamer.machine import describe_machine
 from gossamer.nn import SparseGRU, SparseLSTM
-from gossamer.training.machine import describe_machine
 
 Step = Callable[[], None]
 SPARSE: dict[str, type[Any]] = {"lstm": SparseLSTM, "gru": SparseGRU}

@@ -20,7 +20,7 @@ from rich.table import Table
 from gossamer.kernels import threads
 from gossamer.kernels.blocks import TASK
 from gossamer.kernels.simd import CHUNK_BYTES, claim, dot, load, multiply_add, pointer, splat
-from gossamer.training.machine import describe_machine
+from gossamer.machine import describe_machine
 
 LANES = CHUNK_BYTES // 4
 # Bytes each thread reads again and again: well inside the first cache, inside the second, inside the third or beyond.

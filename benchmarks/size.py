@@ -24,7 +24,7 @@ from rich.table import Table
 from torch.nn.functional import cross_entropy
 
 from gossamer import budgets, models, recipes
-from gossamer.training.machine import describe_machine
+from gossamer.machine import describe_machine
 
 STAGES = ("made", "a step", "an evolution")
 

@@ -20,9 +20,9 @@ from rich.table import Table
 
 from gossamer import recipes, sampling, topology
 from gossamer.growth import fan_in_uniform_of
+from gossamer.machine import describe_machine
 from gossamer.nn import SparseLinear
 from gossamer.topology import Topology
-from gossamer.training.machine import describe_machine
 
 # rows, columns, entries
 SIZES = (

@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from gossamer import Sparsifier, budgets, data, models, recipes
-from gossamer.training.machine import describe_machine
+from gossamer.machine import describe_machine
 
 BATCH, RATE = 128, 0.01
 RECORDED_PASS = {"784-1000-1000-1000-10": (23.5, 0.048, 0.575), "784-5000-5000-5000-10": (88.0, 0.178, 0.99)}

@@ -4,6 +4,7 @@ from gossamer import (
     budgets,
     criteria,
     data,
+    formats,
     growth,
     models,
     nn,
@@ -18,6 +19,7 @@ from gossamer import (
     statistics,
     updates,
 )
+from gossamer.acceleration import accelerate
 from gossamer.controller import Controller
 from gossamer.distillation import distillation
 from gossamer.files import load, save
@@ -31,10 +33,12 @@ __version__ = "0.1.0"
 __all__ = [
     "Controller",
     "Sparsifier",
+    "accelerate",
     "budgets",
     "criteria",
     "data",
     "distillation",
+    "formats",
     "growth",
     "load",
     "models",

@@ -8,10 +8,10 @@ from .source import DOCS, PACKAGE, module_name, python_files, table_rows
 # The one table of the rings. A file imports from lower rings, or from its own ring where that makes no cycle;
 # the families of ring 1 never import one another.
 RINGS = (
-    ("atomic", "counts", "elementwise", "lookup", "masks", "ranking", "sampling", "schedules", "topology"),
+    ("atomic", "counts", "elementwise", "lookup", "machine", "masks", "ranking", "sampling", "schedules", "topology"),
     ("budgets", "criteria", "distillation", "growth", "kernels", "patterns", "penalties"),
-    ("controller", "files", "nn", "reparametrizations", "solvers", "statistics", "weights"),
-    ("pruning", "rewinding", "sparsifier", "updates"),
+    ("controller", "files", "formats", "nn", "reparametrizations", "solvers", "statistics", "weights"),
+    ("acceleration", "pruning", "rewinding", "sparsifier", "updates"),
     ("data", "models", "recipes", "report", "training"),
     ("cli",),
 )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.kernels import cpu, fallback
+from gossamer.kernels import cpu, fallback, gpu_ops
 
 _INDEX = "Tensor row_pointers, Tensor column_indices, Tensor column_pointers, Tensor row_indices, Tensor permutation"
 _SCHEMAS = {
@@ -257,7 +257,7 @@ def _grad_values_fake(grad: Tensor, x: Tensor, *index: Tensor) -> Tensor:
 def _register(
     name: str,
     on_cpu: Callable[..., Any],
-    anywhere: Callable[..., Any],
+    on_gpu: Callable[..., Any],
     fake: Callable[..., Any],
     derivative: Callable[..., Any],
     save: Callable[..., Any],
@@ -265,20 +265,47 @@ def _register(
     full = f"gossamer::{name}"
     torch.library.define(full, _SCHEMAS[name])
     torch.library.impl(full, "CPU", on_cpu)
-    torch.library.impl(full, "CUDA", anywhere)
+    torch.library.impl(full, "CUDA", on_gpu)
     torch.library.register_fake(full, fake)
     torch.library.register_autograd(full, derivative, setup_context=save)
 
 
-_register("sparse_linear", _forward_cpu, plain, _forward_fake, _forward_derivative, _save_forward)
-_register("sparse_linear_backward", _backward_cpu, _backward_any, _backward_fake, _backward_derivative, _save_all)
+def _backward_gpu(grad: Tensor, x: Tensor, values: Tensor, *index: Tensor) -> tuple[Tensor, Tensor]:
+    # As on the CPU: exchanged values would have the kernel read past their end.
+    check(x, values, None, index)
+    return gpu_ops.backward(grad, x, values, *index)
+
+
+_HAS_TRITON = gpu_ops.HAS_TRITON
+
 _register(
-    "sparse_linear_grad_input", _grad_input_cpu, _grad_input_any, _grad_input_fake, _grad_input_derivative, _save_all
+    "sparse_linear",
+    _forward_cpu,
+    gpu_ops.sparse_linear if _HAS_TRITON else plain,
+    _forward_fake,
+    _forward_derivative,
+    _save_forward,
+)
+_register(
+    "sparse_linear_backward",
+    _backward_cpu,
+    _backward_gpu if _HAS_TRITON else _backward_any,
+    _backward_fake,
+    _backward_derivative,
+    _save_all,
+)
+_register(
+    "sparse_linear_grad_input",
+    _grad_input_cpu,
+    gpu_ops.grad_input if _HAS_TRITON else _grad_input_any,
+    _grad_input_fake,
+    _grad_input_derivative,
+    _save_all,
 )
 _register(
     "sparse_linear_grad_values",
     _grad_values_cpu,
-    _grad_values_any,
+    gpu_ops.grad_values if _HAS_TRITON else _grad_values_any,
     _grad_values_fake,
     _grad_values_derivative,
     _save_all,

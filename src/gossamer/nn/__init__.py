@@ -3,6 +3,8 @@
 from gossamer.nn.all_relu import AllReLU
 from gossamer.nn.convert import sparsify, to_dense, to_sparse
 from gossamer.nn.dropout import Dropout
+from gossamer.nn.sparse_conv import SparseConv2d
+from gossamer.nn.sparse_conv1d import SparseConv1d
 from gossamer.nn.sparse_embedding import SparseEmbedding
 from gossamer.nn.sparse_gru import SparseGRU, SparseGRUCell
 from gossamer.nn.sparse_linear import SparseLinear
@@ -12,6 +14,8 @@ from gossamer.nn.sparse_rnn import SparseRNN, SparseRNNCell
 __all__ = [
     "AllReLU",
     "Dropout",
+    "SparseConv1d",
+    "SparseConv2d",
     "SparseEmbedding",
     "SparseGRU",
     "SparseGRUCell",
