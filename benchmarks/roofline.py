@@ -11,18 +11,15 @@ import time
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
 import torch
-from numba import carray, njit
 from rich.console import Console
 from rich.table import Table
+from roofline_loops import LANES, make
 
 from gossamer.kernels import threads
-from gossamer.kernels.blocks import TASK
-from gossamer.kernels.simd import CHUNK_BYTES, claim, dot, load, multiply_add, pointer, splat
+from gossamer.kernels.simd import CHUNK_BYTES
 from gossamer.machine import describe_machine
 
-LANES = CHUNK_BYTES // 4
 # Bytes each thread reads again and again: well inside the first cache, inside the second, inside the third or beyond.
 BUFFERS = {"L1": 16 << 10, "L2": 768 << 10, "L3": 8 << 20, "memory": 256 << 20}
 
@@ -42,48 +39,6 @@ class Roofline:
     num_threads: int
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
-def _chain(x_RC, width, repeats):
-    factor = splat(np.float32(0.999), width)
-    a = b = c = d = e = load(x_RC, 0, 0, width)
-    for _ in range(repeats):
-        a = multiply_add(a, factor, a)
-        b = multiply_add(b, factor, b)
-        c = multiply_add(c, factor, c)
-        d = multiply_add(d, factor, d)
-        e = multiply_add(e, factor, e)
-    return dot(a, b) + dot(c, d) + dot(e, factor)
-
-
-@njit(nogil=True, error_model="numpy", cache=True)
-def _read(x_RC, width, repeats):
-    factor = splat(np.float32(0.5), width)
-    total = splat(np.float32(0), width)
-    for _ in range(repeats):
-        for row in range(x_RC.shape[0]):
-            total = multiply_add(factor, load(x_RC, row, 0, width), total)
-    return dot(total, factor)
-
-
-@cache
-def _make(reads, width):
-    columns = len(width) * LANES
-
-    @TASK
-    def task(data):
-        numbers = carray(data, threads.COUNTERS)[threads.NUMBERS :]
-        mine = claim(data, 0)
-        rows, repeats = numbers[0], numbers[1]
-        buffers = carray(pointer(numbers[2]), (numbers[3], rows, columns), np.float32)
-        sums = carray(pointer(numbers[4]), numbers[3], np.float32)
-        if reads:
-            sums[mine] = _read(buffers[mine], width, repeats)
-        else:
-            sums[mine] = _chain(buffers[mine], width, repeats)
-
-    return task.address
-
-
 def _seconds(reads: bool, width: tuple[int, ...], rows: int, repeats: int) -> float:
     """Return the best time of several: a limit is what can be reached, not what is usual."""
     team = torch.get_num_threads()
@@ -93,7 +48,7 @@ def _seconds(reads: bool, width: tuple[int, ...], rows: int, repeats: int) -> fl
     best = float("inf")
     for _ in range(7):
         start = time.perf_counter()
-        threads.run(_make(reads, width), numbers, num_blocks=team)
+        threads.run(make(reads, width), numbers, num_blocks=team)
         best = min(best, time.perf_counter() - start)
     return best
 

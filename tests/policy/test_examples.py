@@ -73,6 +73,7 @@ def test_an_example_is_short_says_what_it_shows_and_uses_public_names(path: Path
 
 def test_there_is_an_example_for_each_workflow() -> None:
     assert [path.stem for path in EXAMPLES] == [
+        "bat_brain",
         "compare_from_python",
         "new_criterion",
         "prune_while_training",

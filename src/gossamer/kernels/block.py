@@ -10,11 +10,11 @@ from functools import cache
 
 import numpy as np
 import torch
-from numba import carray, cfunc, njit, types
+from numba import carray, njit
 from torch import Tensor
 
-from gossamer.kernels import cpu, threads
-from gossamer.kernels.cpu import next_rows
+from gossamer.kernels import panels, threads
+from gossamer.kernels.blocks import OPTIONS, TASK, next_rows
 from gossamer.kernels.simd import CHUNK_BYTES, claim, load, load_first, multiply_add, pointer
 from gossamer.kernels.tiles import (
     add_products,
@@ -27,12 +27,10 @@ from gossamer.kernels.tiles import (
     store_rows,
 )
 
-_options = {"nogil": True, "cache": True, "error_model": "numpy"}
-_task = cfunc(types.void(types.CPointer(types.int64)), cache=True)
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.int32: np.int32, torch.int64: np.int64}
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def _multiply_rows(pointers, columns, values, bias, x_FB, y_PB, rows, num_columns, width, lanes, start, stop):
     batch, r, c = x_FB.shape[1], len(rows), len(num_columns)
     for column in range(0, batch, lanes):
@@ -54,7 +52,7 @@ def _multiply_rows(pointers, columns, values, bias, x_FB, y_PB, rows, num_column
                 store_first_of_rows(y_PB, block_row * r, column, totals, count)
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def _one_sample(pointers, columns, values, bias, x, y, rows, num_columns, start, stop):
     r, c = len(rows), len(num_columns)
     zero = values.dtype.type(0)
@@ -95,7 +93,7 @@ def _multiply_task(real, integer, rows, num_columns, width):
     lanes = len(width) * CHUNK_BYTES // np.dtype(real).itemsize
     r, c = len(rows), len(num_columns)
 
-    @_task
+    @TASK
     def task(data):
         numbers = carray(data, threads.COUNTERS)[threads.NUMBERS :]
         block_rows, blocks, features, batch = numbers[6], numbers[7], numbers[8], numbers[9]
@@ -119,7 +117,7 @@ def _one_sample_task(real, integer, rows, num_columns):
     """Compile the same task for a batch of one."""
     r, c = len(rows), len(num_columns)
 
-    @_task
+    @TASK
     def task(data):
         numbers = carray(data, threads.COUNTERS)[threads.NUMBERS :]
         block_rows, blocks, features = numbers[6], numbers[7], numbers[8]
@@ -172,7 +170,7 @@ def multiply(
 
 def most_rows() -> int:
     """Return how many rows a block may have for its sums to stay in the registers of this processor."""
-    return cpu._WIDEST
+    return panels.WIDEST
 
 
 def tile_width(batch: int, itemsize: int, rows: int) -> tuple[int, ...]:
@@ -184,5 +182,5 @@ def tile_width(batch: int, itemsize: int, rows: int) -> tuple[int, ...]:
         rows: tiles held at once.
     """
     # The widest single tile takes half of the registers of a processor, twice that would take what inputs need.
-    most = max(1, 2 * cpu._WIDEST // rows)
-    return cpu.tile_width(batch, itemsize)[:most]
+    most = max(1, 2 * panels.WIDEST // rows)
+    return panels.chunk_width(batch, itemsize)[:most]

@@ -1,6 +1,7 @@
 """How the work of a kernel is cut into blocks and claimed: rows of about equal work, one owner for each result."""
 
 import numpy as np
+import torch
 from numba import carray, cfunc, njit, types
 
 from gossamer.kernels import threads
@@ -8,6 +9,7 @@ from gossamer.kernels.simd import claim
 
 OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 TASK = cfunc(types.void(types.CPointer(types.int64)), cache=True)
+NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.int32: np.int32, torch.int64: np.int64}
 
 # Work of a row beside its entries, in entries: loading and storing the tile of its result.
 _ROW_COST = 4

@@ -16,6 +16,7 @@ from numba import carray
 from torch import Tensor
 
 from gossamer.kernels import threads
+from gossamer.kernels.blocks import NUMPY, OPTIONS, TASK, first_row, next_block
 from gossamer.kernels.conv_images import (
     BLOCK_COLUMNS,
     CHANNEL_STRIDE,
@@ -31,12 +32,11 @@ from gossamer.kernels.conv_images import (
     put,
 )
 from gossamer.kernels.conv_plan import Plan
-from gossamer.kernels.cpu import _NUMPY, _options, _task, first_row, next_block
 from gossamer.kernels.simd import CHUNK_BYTES, claim, pointer
 from gossamer.kernels.simd_rows import add_scaled_rows, load_rows, peek, splat_rows, store_rows
 
 
-@numba.njit(**_options)
+@numba.njit(**OPTIONS)
 def _multiply_tile(
     numbers, table, pointers, indices, values, permutation, bias, packed, target, sums, cursors, where, tile_row,
     tile_column, first, last, height, width, permuted, lanes,
@@ -79,7 +79,7 @@ def _multiply_task(real, integer, height, width, permuted):
     """Compile the task that writes the target image; its data: see `multiply`."""
     lanes = CHUNK_BYTES // np.dtype(real).itemsize
 
-    @_task
+    @TASK
     def task(data):
         header = carray(data, threads.COUNTERS)[threads.NUMBERS :]
         numbers = carray(pointer(header[0]), COUNT, np.int64)
@@ -137,7 +137,7 @@ def multiply(
     work = scratch(team * (share + cursor_bytes))
     start = aligned(work.data_ptr())
     parts = parts_of(plan.num_portions, team)
-    key = (_NUMPY[source.dtype], _NUMPY[pointers.dtype], (0,) * plan.height, (0,) * plan.width)
+    key = (NUMPY[source.dtype], NUMPY[pointers.dtype], (0,) * plan.height, (0,) * plan.width)
     task = _multiply_task(*key, () if permutation is None else (0,))
     tensors = (plan.numbers, plan.table, pointers, indices, indices if permutation is None else permutation, values)
     numbers = [

@@ -15,6 +15,7 @@ from numba import carray
 from torch import Tensor
 
 from gossamer.kernels import threads
+from gossamer.kernels.blocks import NUMPY, OPTIONS, TASK, first_row, next_block
 from gossamer.kernels.conv import aligned, parts_of, scratch
 from gossamer.kernels.conv_images import (
     BAND_ROWS,
@@ -33,7 +34,6 @@ from gossamer.kernels.conv_images import (
     put,
 )
 from gossamer.kernels.conv_plan import Plan
-from gossamer.kernels.cpu import _NUMPY, _options, _task, first_row, next_block
 from gossamer.kernels.simd import CHUNK_BYTES, claim, pointer
 from gossamer.kernels.simd_rows import (
     add_scaled_rows,
@@ -54,7 +54,7 @@ _PARTITIONS = 8
 _WAITING = 32
 
 
-@numba.njit(**_options)
+@numba.njit(**OPTIONS)
 def _add_products(waiting, grad_slots, begin, stop, keep, lanes):
     """Sum the lanes of the products that wait, one for each slot."""
     place = 0
@@ -70,7 +70,7 @@ def _add_products(waiting, grad_slots, begin, stop, keep, lanes):
         place += lanes
 
 
-@numba.njit(inline="always", **_options)
+@numba.njit(inline="always", **OPTIONS)
 def _add_entries(
     table, indices, values, packed, grad_slots, waiting, place, stride, x, tile, slot, stop, limit, keep, height,
     width, wanted, lanes,
@@ -92,7 +92,7 @@ def _add_entries(
     return tile, slot
 
 
-@numba.njit(**_options)
+@numba.njit(**OPTIONS)
 def _backward_tile(
     numbers, table, pointers, indices, values, packed, twin, target, grad_slots, sums, cursors, where, tile_row,
     tile_column, first, last, keep, height, width, wanted, lanes,
@@ -135,7 +135,7 @@ def _backward_task(real, integer, height, width, wanted):
     """Compile the task that writes the gradients; its data: see `backward`."""
     lanes = CHUNK_BYTES // np.dtype(real).itemsize
 
-    @_task
+    @TASK
     def task(data):
         blocks = carray(data, threads.NUMBERS)[1]
         header = carray(data, threads.COUNTERS)[threads.NUMBERS :]
@@ -193,7 +193,7 @@ def backward(
     grad_values: Tensor,
 ) -> None:
     """Write the gradient of the weights, and that of the image unless it is None, sharing each load of `grad`."""
-    item, real = grad.element_size(), _NUMPY[grad.dtype]
+    item, real = grad.element_size(), NUMPY[grad.dtype]
     rows, active, team = pointers.numel() - 1, indices.numel(), torch.get_num_threads()
     floats = plan.height * plan.width * CHUNK_BYTES // item
     at_twin = aligned(plan.source_floats * item)
@@ -210,7 +210,7 @@ def backward(
         rows, active, plan.num_portions, parts, grad.numel(), image.numel(), share, plan.source_floats, at_twin,
         plan.target_floats, at_sums, at_cursors,
     )  # fmt: skip
-    key = (real, _NUMPY[pointers.dtype], (0,) * plan.height, (0,) * plan.width, () if grad_image is None else (0,))
+    key = (real, NUMPY[pointers.dtype], (0,) * plan.height, (0,) * plan.width, () if grad_image is None else (0,))
     target = image if grad_image is None else grad_image
     tensors = (plan.numbers, plan.table, pointers, indices, ordered, grad, image, target, slots)
     numbers = [*(tensor.data_ptr() for tensor in tensors), ctypes.addressof(sizes), aligned(work.data_ptr())]
@@ -218,13 +218,13 @@ def backward(
     _scatter(slots.numpy(), permutation.numpy(), grad_values.numpy())
 
 
-@numba.njit(**_options)
+@numba.njit(**OPTIONS)
 def _gather(values, permutation, ordered):
     for slot in range(permutation.size):
         ordered[slot] = values[permutation[slot]]
 
 
-@numba.njit(**_options)
+@numba.njit(**OPTIONS)
 def _scatter(slots, permutation, grad_values):
     for slot in range(permutation.size):
         result = slots[0, slot]

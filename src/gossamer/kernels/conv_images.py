@@ -5,8 +5,8 @@
 
 import numba
 
+from gossamer.kernels.blocks import OPTIONS
 from gossamer.kernels.conv_plan import NAMES
-from gossamer.kernels.cpu import _options
 from gossamer.kernels.simd_rows import load_between, store_first_rows, store_piece, store_rows
 
 (
@@ -18,7 +18,7 @@ from gossamer.kernels.simd_rows import load_between, store_first_rows, store_pie
 COUNT = len(NAMES)
 
 
-@numba.njit(**_options)
+@numba.njit(**OPTIONS)
 def _pack_row(source, begin, source_width, packed, place, stride, samples, sample_stride, period, step, origin):
     """Copy one row of some samples, side by side, zeros around each."""
     packed[place : place + stride] = 0
@@ -31,7 +31,7 @@ def _pack_row(source, begin, source_width, packed, place, stride, samples, sampl
             packed[here + column] = source[there + column * step]
 
 
-@numba.njit(**_options)
+@numba.njit(**OPTIONS)
 def _pack_plane(source, begin, width, packed, place, stride, rows, step, origin, lanes):
     """Copy some rows of one image whose columns stay together, zeros left and right."""
     for column in range(0, stride, lanes):
@@ -42,7 +42,7 @@ def _pack_plane(source, begin, width, packed, place, stride, rows, step, origin,
             store_piece(packed, place + row * stride + column, piece)
 
 
-@numba.njit(**_options)
+@numba.njit(**OPTIONS)
 def _pack(
     source, height, width, channels, phases, origin, packed, rows, stride, period, lanes, start, samples, first_row
 ):
@@ -71,7 +71,7 @@ def _pack(
                 place += rows * stride
 
 
-@numba.njit(**_options)
+@numba.njit(**OPTIONS)
 def pack_source(numbers, source, packed, lanes, where):
     """Copy a portion of the source, zeros around it."""
     start, samples, band = where
@@ -83,14 +83,14 @@ def pack_source(numbers, source, packed, lanes, where):
     )  # fmt: skip
 
 
-@numba.njit(**_options)
+@numba.njit(**OPTIONS)
 def of_portion(numbers, portion):
     """First sample, number of samples and band of a portion."""
     start = portion // numbers[BANDS] * numbers[SIDE]
     return start, min(numbers[SIDE], numbers[BATCH] - start), portion % numbers[BANDS]
 
 
-@numba.njit(**_options)
+@numba.njit(**OPTIONS)
 def put(numbers, target, row, where, tile_row, tile_column, tile, waiting, height, width, lanes):
     """Write a tile of one row of the topology to the target image."""
     start, samples, band = where
@@ -106,7 +106,7 @@ def put(numbers, target, row, where, tile_row, tile_column, tile, waiting, heigh
     _spread(numbers, target, row, start, samples, top, left, waiting, len(height), len(width) * lanes)
 
 
-@numba.njit(**_options)
+@numba.njit(**OPTIONS)
 def _spread(numbers, target, row, start, samples, top, left, waiting, height, floats):
     """Write what waits to some samples, one phase of each."""
     step_height, step_width = numbers[STEP_HEIGHT], numbers[STEP_WIDTH]
@@ -128,7 +128,7 @@ def _spread(numbers, target, row, start, samples, top, left, waiting, height, fl
                     target[there + column * step_width] = waiting[place * floats + offset + column]
 
 
-@numba.njit(**_options)
+@numba.njit(**OPTIONS)
 def pack_twin(numbers, image, twin, rows, stride, lanes, where):
     """Copy the image that the target is the gradient of, in the tiles of the target."""
     start, samples, band = where

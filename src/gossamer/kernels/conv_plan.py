@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gossamer.kernels import cpu
+from gossamer.kernels import panels
 from gossamer.kernels.simd import CHUNK_BYTES
 
 # Bytes of the scratch of one thread, at most: it should stay in the second cache.
@@ -127,7 +127,7 @@ def forward(geometry: Geometry, itemsize: int) -> Plan:
         positions=geometry.result,
         reach=reach,
         places=places,
-        limit=cpu._WIDEST * 2 if cpu._WIDEST == 8 else 4,
+        limit=panels.WIDEST * 2 if panels.WIDEST == 8 else 4,
     )
 
 
@@ -145,7 +145,7 @@ def backward(geometry: Geometry, itemsize: int, *, fused: bool) -> Plan:
         for row in range(0, spread[0] + 1, geometry.dilation[0])
         for column in range(0, spread[1] + 1, geometry.dilation[1])
     ]
-    widest = 16 if cpu._WIDEST == 8 else 4
+    widest = 16 if panels.WIDEST == 8 else 4
     return _plan(
         geometry,
         itemsize,

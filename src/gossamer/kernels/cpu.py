@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gossamer.kernels import backward as backward_kernel
 from gossamer.kernels import forward, panels, threads, vector
-from gossamer.kernels.blocks import OPTIONS, TASK, next_block, next_rows
+from gossamer.kernels.blocks import NUMPY, OPTIONS, TASK, next_block, next_rows
 from gossamer.kernels.simd import CHUNK_BYTES, claim, dot, load, load_first, pick, pointer, put, width_bytes
 
 # Blocks for each thread: more than one, so that a thread that is held up is not waited for.
@@ -175,7 +175,7 @@ def transpose(x_BF: Tensor) -> Tensor:
     x_FB = x_BF.new_empty(features, batch)
     num_blocks = -(-features * x_BF.element_size() // CHUNK_BYTES)
     threads.run(
-        _transpose_task(_NUMPY[x_BF.dtype]), [x_BF.data_ptr(), x_FB.data_ptr(), batch, features], num_blocks=num_blocks
+        _transpose_task(NUMPY[x_BF.dtype]), [x_BF.data_ptr(), x_FB.data_ptr(), batch, features], num_blocks=num_blocks
     )
     return x_FB
 
@@ -185,11 +185,8 @@ def _run(task: int, tensors: Sequence[Tensor], *sizes: int) -> None:
     threads.run(task, numbers, num_blocks=_BLOCKS * torch.get_num_threads())
 
 
-_NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.int32: np.int32, torch.int64: np.int64}
-
-
 def _types(pointers: Tensor, x: Tensor) -> tuple[type, type]:
-    return _NUMPY[x.dtype], _NUMPY[pointers.dtype]
+    return NUMPY[x.dtype], NUMPY[pointers.dtype]
 
 
 def _plan(rows: int, gathered: int, active: int, batch: int, x: Tensor) -> panels.Plan:

@@ -1,20 +1,17 @@
 """Zero numbers at random, in one pass and without a mask: whether a number stays follows from a seed and its place."""
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-from numba import carray, cfunc, njit, types
+from numba import carray, njit
 from torch import Tensor
 
 from gossamer.kernels import threads
-from gossamer.kernels.cpu import next_block
+from gossamer.kernels.blocks import OPTIONS, TASK, next_block
 from gossamer.kernels.simd import claim, pointer
 
-_options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
-_task: Callable[..., Any] = cfunc(types.void(types.CPointer(types.int64)), cache=True)
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 # Numbers in a block: even, as a word of the stream serves two.
 _BLOCK = 1 << 14
@@ -38,7 +35,7 @@ def drop(numbers: Tensor, probability: float, seed: int) -> Tensor:
     return result
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def _word(seed: int, pair: int) -> int:
     """The stream of `sampling`: Steele, Lea, Flood. Fast splittable pseudorandom number generators. OOPSLA 2014."""
     word = np.uint64(seed) + np.uint64(pair + 1) * np.uint64(0x9E3779B97F4A7C15)
@@ -47,7 +44,7 @@ def _word(seed: int, pair: int) -> int:
     return word ^ (word >> np.uint64(31))
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def _drop(source: Any, target: Any, seed: int, limit: int, scale: float, start: int, stop: int) -> None:
     zero, factor = source.dtype.type(0), source.dtype.type(scale)
     low = np.uint64(0xFFFFFFFF)
@@ -64,7 +61,7 @@ def _drop(source: Any, target: Any, seed: int, limit: int, scale: float, start: 
 def _drop_task(real: Any) -> int:
     """Compile the task; its numbers: see `drop`."""
 
-    @_task
+    @TASK
     def task(data: Any) -> None:
         numbers = carray(data, threads.COUNTERS)[threads.NUMBERS :]
         size, seed, limit = numbers[2], numbers[3], np.uint64(numbers[4])

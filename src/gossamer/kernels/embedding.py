@@ -9,16 +9,13 @@ from functools import cache
 
 import numpy as np
 import torch
-from numba import carray, cfunc, njit, types
+from numba import carray, njit
 from torch import Tensor
 
 from gossamer.kernels import threads
-from gossamer.kernels.cpu import next_block
+from gossamer.kernels.blocks import OPTIONS, TASK, next_block
 from gossamer.kernels.simd import claim, pointer
 from gossamer.kernels.simd_math import prefetch_vector as prefetch
-
-_options = {"nogil": True, "cache": True, "error_model": "numpy"}
-_task = cfunc(types.void(types.CPointer(types.int64)), cache=True)
 
 # How many look-ups before it is needed a row is asked for.
 _AHEAD = 8
@@ -26,7 +23,7 @@ _AHEAD = 8
 _LOOKUPS = 64
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def _ask(pointers, columns, values, indices, place):
     """Prefetch rows to come, which lie anywhere: where one begins is asked for first, then the row itself."""
     if place + 2 * _AHEAD < indices.size:
@@ -36,7 +33,7 @@ def _ask(pointers, columns, values, indices, place):
         prefetch(values, soon)
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def _look_up(pointers, columns, values, indices, out_ND, start, stop):
     for place in range(start, stop):
         _ask(pointers, columns, values, indices, place)
@@ -50,7 +47,7 @@ def _look_up(pointers, columns, values, indices, out_ND, start, stop):
 def _look_up_task(real, integer):
     """Compile the task that writes dense rows; its data: see `look_up`."""
 
-    @_task
+    @TASK
     def task(data):
         numbers = carray(data, threads.COUNTERS)[threads.NUMBERS :]
         rows, active, lookups, width = numbers[5], numbers[6], numbers[7], numbers[8]
@@ -69,7 +66,7 @@ def _look_up_task(real, integer):
     return task.address
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def _add_up(pointers, columns, indices, grad_ND, skip, grad_values, first, last):
     grad_values[pointers[first] : pointers[last]] = 0
     for place in range(indices.size):
@@ -84,7 +81,7 @@ def _add_up(pointers, columns, indices, grad_ND, skip, grad_values, first, last)
 def _add_up_task(real, integer):
     """Compile the task that writes the gradient of the values; its data: see `add_up`."""
 
-    @_task
+    @TASK
     def task(data):
         numbers = carray(data, threads.COUNTERS)[threads.NUMBERS :]
         rows, active, lookups, width, skip = numbers[5], numbers[6], numbers[7], numbers[8], numbers[9]

@@ -10,12 +10,12 @@ from functools import cache
 
 import numpy as np
 import torch
-from numba import carray, cfunc, njit, types
+from numba import carray, njit
 from torch import Tensor
 
 from gossamer.kernels import threads
 from gossamer.kernels.block import tile_width
-from gossamer.kernels.cpu import next_block
+from gossamer.kernels.blocks import OPTIONS, TASK, next_block
 from gossamer.kernels.gather import gather
 from gossamer.kernels.simd import CHUNK_BYTES, claim, multiply_add, pointer
 from gossamer.kernels.tiles import (
@@ -34,13 +34,11 @@ from gossamer.kernels.tiles import (
 LANES = 16
 # Outputs whose tiles are held at once: wide tiles, since no input is shared.
 _ROWS = 2
-_options = {"nogil": True, "cache": True, "error_model": "numpy"}
-_task = cfunc(types.void(types.CPointer(types.int64)), cache=True)
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.int16: np.int16, torch.int32: np.int32}
 _NUMPY[torch.int64] = np.int64
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def _multiply_group(indices, values, bias, x_FB, y_PB, fan_in, rows, width, lanes, group):
     batch, r = x_FB.shape[1], len(rows)
     for column in range(0, batch, lanes):
@@ -60,7 +58,7 @@ def _multiply_group(indices, values, bias, x_FB, y_PB, fan_in, rows, width, lane
                 store_first_of_rows(y_PB, output, column, totals, count)
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def _one_sample(indices, values, bias, x, y, fan_in, vector, group):
     lanes = len(vector)
     zero = values.dtype.type(0)
@@ -83,7 +81,7 @@ def _multiply_task(real, integer, rows, width):
     """Compile the task that writes W x + b; its data: see `multiply`."""
     lanes = len(width) * CHUNK_BYTES // np.dtype(real).itemsize
 
-    @_task
+    @TASK
     def task(data):
         numbers = carray(data, threads.COUNTERS)[threads.NUMBERS :]
         groups, fan_in, features, batch = numbers[5], numbers[6], numbers[7], numbers[8]
@@ -105,7 +103,7 @@ def _multiply_task(real, integer, rows, width):
 def _one_sample_task(real, integer, vector):
     """Compile the same task for a batch of one."""
 
-    @_task
+    @TASK
     def task(data):
         numbers = carray(data, threads.COUNTERS)[threads.NUMBERS :]
         groups, fan_in, features = numbers[5], numbers[6], numbers[7]

@@ -105,8 +105,13 @@ def tile_width(batch: int, itemsize: int, widest: int) -> Width:
     """
     if batch * itemsize <= CHUNK_BYTES // 2:
         return (None,) if batch * itemsize <= QUARTER_BYTES else (None, None)
+    return chunk_width(batch, itemsize, widest)
+
+
+def chunk_width(batch: int, itemsize: int, widest: int | None = None) -> tuple[int, ...]:
+    """Return the same in whole chunks, for kernels that know no narrower tile."""
     chunks = 1
-    while chunks < widest and chunks * CHUNK_BYTES < batch * itemsize:
+    while chunks < (WIDEST if widest is None else widest) and chunks * CHUNK_BYTES < batch * itemsize:
         chunks *= 2
     return (0,) * chunks
 

@@ -10,11 +10,12 @@ from functools import cache
 
 import numpy as np
 import torch
-from numba import carray, cfunc, njit, types
+from numba import carray, njit
 from torch import Tensor
 
 from gossamer.kernels import threads
-from gossamer.kernels.cpu import next_block, tile_width
+from gossamer.kernels.blocks import OPTIONS, TASK, next_block
+from gossamer.kernels.panels import chunk_width
 from gossamer.kernels.simd import (
     CHUNK_BYTES,
     claim,
@@ -37,9 +38,6 @@ from gossamer.kernels.simd_math import (
     where_positive,
 )
 
-_options = {"nogil": True, "cache": True, "error_model": "numpy"}
-_task = cfunc(types.void(types.CPointer(types.int64)), cache=True)
-
 RNN_TANH, RNN_RELU, GRU, LSTM = range(4)
 # Rows of `gates` that a step keeps for the backward pass, for each unit.
 KEPT = (0, 0, 4, 4)
@@ -52,7 +50,7 @@ UNITS = 32
 _AHEAD = 4
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def load_part(array, row, column, width, lanes, count):
     """Load a tile, or the `count` lanes of it that exist."""
     if count >= lanes:
@@ -60,7 +58,7 @@ def load_part(array, row, column, width, lanes, count):
     return load_first(array, row, column, width, count)
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def store_part(array, row, column, tile, lanes, count):
     """Store a tile, or the `count` lanes of it that exist."""
     if count >= lanes:
@@ -69,7 +67,7 @@ def store_part(array, row, column, tile, lanes, count):
         store_first(array, row, column, tile, count)
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def row_product(pointers, indices, values, first, row, x_FB, column, width, lanes, count):
     """Return `first` + row W[row] x, for the samples from `column` on."""
     # Two sums, so that one need not wait for the other; unsigned, so that Numba looks for no negative index.
@@ -91,7 +89,7 @@ def row_product(pointers, indices, values, first, row, x_FB, column, width, lane
     return total
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def ask_ahead(array, unit, units, column, lanes):
     """Prefetch a tile of each gate of a unit to come: rows lie a page apart, where the processor does not guess."""
     line = 64 // array.itemsize
@@ -100,7 +98,7 @@ def ask_ahead(array, unit, units, column, lanes):
             prefetch(array, row, part)
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def _forward_rnn(weight, projected, arrays, kind, width, lanes, at, start, stop):
     pointers, indices, values, bias = weight
     h_HB, next_HB, y_HS = arrays[0], arrays[1], arrays[2]
@@ -117,7 +115,7 @@ def _forward_rnn(weight, projected, arrays, kind, width, lanes, at, start, stop)
             store_part(y_HS, unit, at + column, h, lanes, count)
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def _forward_gru(weight, projected, arrays, width, lanes, at, start, stop):
     pointers, indices, values, bias = weight
     h_HB, next_HB, y_HS, gates = arrays[0], arrays[1], arrays[2], arrays[3]
@@ -146,7 +144,7 @@ def _forward_gru(weight, projected, arrays, width, lanes, at, start, stop):
             store_part(y_HS, unit, at + column, h, lanes, count)
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def _forward_lstm(weight, projected, arrays, width, lanes, at, start, stop):
     pointers, indices, values, bias = weight
     h_HB, next_HB, y_HS, gates, c_HB, next_c_HB = arrays
@@ -185,7 +183,7 @@ def _forward_task(kind, real, integer, width):
     lanes = len(width) * CHUNK_BYTES // np.dtype(real).itemsize
     num_gates = (1, 1, 3, 4)[kind]
 
-    @_task
+    @TASK
     def task(data):
         numbers = carray(data, threads.COUNTERS)[threads.NUMBERS :]
         units, active, batch, total, at = numbers[11], numbers[12], numbers[13], numbers[14], numbers[15]
@@ -257,7 +255,7 @@ def launch(
         numbers: the task's own.
         sizes: H first, B third.
     """
-    width = tile_width(sizes[2], like.element_size())[:_WIDEST]
+    width = chunk_width(sizes[2], like.element_size())[:_WIDEST]
     task = make(kind, NUMPY[like.dtype], NUMPY[integer], width)
     threads.run(task, numbers, num_blocks=-(-sizes[0] // UNITS))
 

@@ -8,11 +8,12 @@ from functools import cache
 
 import numpy as np
 import torch
-from numba import carray, cfunc, njit, types
+from numba import carray, njit
 from torch import Tensor
 
 from gossamer.kernels import threads
-from gossamer.kernels.cpu import next_block, next_rows, tile_width
+from gossamer.kernels.blocks import OPTIONS, TASK, next_block, next_rows
+from gossamer.kernels.panels import chunk_width
 from gossamer.kernels.recurrent import (
     GRU,
     LSTM,
@@ -28,11 +29,8 @@ from gossamer.kernels.recurrent import (
 from gossamer.kernels.simd import CHUNK_BYTES, claim, dot, load, pointer
 from gossamer.kernels.simd_math import add, constant, multiply, one_less, subtract, tanh, where_positive
 
-_options = {"nogil": True, "cache": True, "error_model": "numpy"}
-_task = cfunc(types.void(types.CPointer(types.int64)), cache=True)
 
-
-@njit(**_options)
+@njit(**OPTIONS)
 def _arriving(weight, later_OB, carry_HB, grad_HS, unit, column, at, first_step, width, lanes, count):
     """Return the gradient of a unit's hidden state: from the output, from the carry and through the weight."""
     pointers, indices, values = weight
@@ -45,7 +43,7 @@ def _arriving(weight, later_OB, carry_HB, grad_HS, unit, column, at, first_step,
     return row_product(pointers, indices, values, total, unit, later_OB, column, width, lanes, count)
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def _backward_rnn(weight, arrays, kind, width, lanes, at, first_step, start, stop):
     later_OB, grad_HS, h_HB, carry_HB, now_OB, grad_OS = arrays[:6]
     batch = h_HB.shape[1]
@@ -62,7 +60,7 @@ def _backward_rnn(weight, arrays, kind, width, lanes, at, first_step, start, sto
             store_part(grad_OS, unit, at + column, g, lanes, count)
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def _backward_gru(weight, arrays, width, lanes, at, first_step, start, stop):
     later_OB, grad_HS, h_HB, carry_HB, now_OB, grad_OS, gates, inner_OS = arrays[:8]
     units, batch = h_HB.shape
@@ -96,7 +94,7 @@ def _backward_gru(weight, arrays, width, lanes, at, first_step, start, stop):
             store_part(inner_OS, row, at + column, g_inner, lanes, count)
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def _backward_lstm(weight, arrays, width, lanes, at, first_step, start, stop):
     later_OB, grad_HS, c_HB, carry_HB, now_OB, grad_OS, gates, _, before_c_HB, carry_c_HB = arrays
     units, batch = c_HB.shape
@@ -140,7 +138,7 @@ def _backward_task(kind, real, integer, width):
     lanes = len(width) * CHUNK_BYTES // np.dtype(real).itemsize
     num_gates = (1, 1, 3, 4)[kind]
 
-    @_task
+    @TASK
     def task(data):
         numbers = carray(data, threads.COUNTERS)[threads.NUMBERS :]
         units, active, batch, total, at, first_step = (
@@ -183,7 +181,7 @@ def _backward_task(kind, real, integer, width):
     return task.address
 
 
-@njit(**_options)
+@njit(**OPTIONS)
 def _sample_tiles(pointers, indices, g_OS, tiles, grad_values, low, high, width, lanes, start, stop):
     units = tiles.shape[0] // max(1, (high - low + lanes - 1) // lanes)
     first = 0
@@ -202,7 +200,7 @@ def _sample_task(real, integer, width):
     """Compile the task that writes the gradient of the recurrent weight; its data: see `sample`."""
     lanes = len(width) * CHUNK_BYTES // np.dtype(real).itemsize
 
-    @_task
+    @TASK
     def task(data):
         numbers = carray(data, threads.COUNTERS)[threads.NUMBERS :]
         rows, active, total, low, high, num_rows = (
@@ -261,7 +259,7 @@ def sample(pointers: Tensor, indices: Tensor, g_OS: Tensor, h_HS: Tensor, shift:
     """
     grad_values = g_OS.new_empty(indices.numel())
     low, high = max(0, shift), g_OS.shape[1] + min(0, shift)
-    width = tile_width(high - low, g_OS.element_size())
+    width = chunk_width(high - low, g_OS.element_size())
     tiles = _tiles(h_HS[:, low - shift : high - shift], len(width) * CHUNK_BYTES // g_OS.element_size())
     task = _sample_task(NUMPY[g_OS.dtype], NUMPY[indices.dtype], width)
     addresses = (part.data_ptr() for part in (pointers, indices, g_OS, tiles, grad_values))

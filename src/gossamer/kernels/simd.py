@@ -14,7 +14,7 @@ CHUNK_BYTES = 64
 QUARTER_BYTES = CHUNK_BYTES // 4
 
 
-def width_bytes(width):
+def width_bytes(width: tuple[int, ...] | tuple[None, ...]) -> int:
     """Return the bytes of a tile of a width."""
     return sum(QUARTER_BYTES if part is None else CHUNK_BYTES for part in width)
 
