@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer import formats
-from gossamer.kernels import cpu
+from gossamer.kernels import panels
 from gossamer.nn import SparseLinear
 
 from .cases import ALL, BATCHES, HELD, MASKS, check, held, inputs_of, layer_of, neurons, ragged
@@ -61,7 +61,7 @@ def test_no_bias_is_a_bias_of_zeros(name: str, batch: int) -> None:
 def test_every_width_of_register_equals_the_dense_product(
     name: str, chunks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu, "_WIDEST", chunks)
+    monkeypatch.setattr(panels, "WIDEST", chunks)
     layer = layer_of(MASKS["blocks 8 x 8"])
     module = held(name, layer)
 

@@ -13,7 +13,7 @@ from numba import carray, njit
 
 from gossamer.kernels import threads
 from gossamer.kernels.blocks import OPTIONS, TASK, first_row, next_block
-from gossamer.kernels.panels import pack, take
+from gossamer.kernels.panels import WIDEST, pack, take
 from gossamer.kernels.simd import (
     claim,
     dot,
@@ -28,6 +28,10 @@ from gossamer.kernels.simd import (
     store_first,
     width_bytes,
 )
+
+
+# Sixteen registers do not hold a tile of the sum and one of x: x comes from the first cache again each time.
+_RELOADS = WIDEST == 4
 
 
 @njit(**OPTIONS)
@@ -45,7 +49,8 @@ def _columns(
             total = take(grad_x_FB, feature, column, width, count, ragged)
         else:
             total = splat(values.dtype.type(0), width)
-        x = take(x_FB, feature, column, width, count, ragged)
+        if not _RELOADS:
+            x = take(x_FB, feature, column, width, count, ragged)
         slot = np.int64(pick(cursor, feature)) if len(striped) else np.int64(pick(pointers, feature))
         last = np.int64(pick(pointers, feature + 1))
         while slot < last:
@@ -55,6 +60,8 @@ def _columns(
             part = take(g, index, at, width, count, masked)
             place = np.int64(pick(permutation, slot))
             total = multiply_add(splat(pick(values, place), width), part, total)
+            if _RELOADS:
+                x = take(x_FB, feature, column, width, count, ragged)
             # Stored, not added, in the first tile: reading what is to be overwritten costs a third of the time.
             if len(adds):
                 put(grad_values, place, pick(grad_values, place) + dot(x, part))

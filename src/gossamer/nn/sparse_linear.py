@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer import counts, topology
-from gossamer.growth import fan_in_uniform
+from gossamer.growth import fan_in_uniform_of
 from gossamer.kernels import eager, ops
 from gossamer.topology import Topology, Transpose
 
@@ -81,7 +81,7 @@ class SparseLinear(nn.Module):
         shape = (out_features, in_features)
         active = counts.num_active(out_features * in_features, sparsity)
         places = topology.erdos_renyi(shape, active, generator=generator)
-        values = fan_in_uniform(topology.row_indices(places), places.row_pointers.diff(), generator=generator)
+        values = fan_in_uniform_of(places.row_pointers, generator=generator)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         self._build(places, values.to(dtype), torch.zeros(out_features, dtype=dtype) if bias else None)
 
