@@ -29,7 +29,6 @@ from gossamer.kernels.simd import (
     width_bytes,
 )
 
-
 # Sixteen registers do not hold a tile of the sum and one of x: x comes from the first cache again each time.
 _RELOADS = WIDEST == 4
 
