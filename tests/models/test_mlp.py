@@ -6,7 +6,7 @@ from torch import nn
 
 from gossamer import budgets
 from gossamer.models import mlp
-from gossamer.nn import AllReLU, Dropout, SparseLinear, to_dense
+from gossamer.nn import AllReLU, SparseLinear, to_dense
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -68,11 +68,11 @@ def test_the_signal_keeps_its_scale_through_a_deep_sparse_network() -> None:
     assert 0.5 < float(ratio) < 2.0
 
 
-def test_dropout_stands_after_each_hidden_activation() -> None:
-    model = mlp([5, 4, 3, 2], dropout=0.25, generator=seeded())
+@pytest.mark.parametrize("alpha", [None, 0.6])
+def test_each_hidden_activation_drops(alpha: float | None) -> None:
+    model = mlp([5, 4, 3, 2], dropout=0.25, alpha=alpha, generator=seeded())
 
-    assert [i for i, module in enumerate(model) if isinstance(module, Dropout)] == [2, 5]
-    assert model[2].p == 0.25
+    assert [getattr(module, "dropout", None) for module in model] == [None, 0.25, None, 0.25, None]
 
 
 def test_alpha_gives_all_relu_that_alternates_from_layer_to_layer() -> None:

@@ -1,12 +1,13 @@
 import copy
 import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from gossamer.kernels import dropout
-from gossamer.nn import Dropout
+from gossamer.kernels.activation import Activation, apply
+from gossamer.nn import AllReLU, Dropout, ReLU
 
 
 def _forms(dtype: torch.dtype) -> dict[str, Tensor]:
@@ -101,7 +102,7 @@ def test_any_number_of_threads_drops_the_same() -> None:
     results = []
     for count in (1, 2, 3):
         torch.set_num_threads(count)
-        results.append(dropout.drop(inputs, 0.3, 11))
+        results.append(apply(inputs, Activation(slope=1.0, probability=0.3, seed=11)))
     torch.set_num_threads(threads)
 
     assert torch.equal(results[0], results[1])
@@ -114,3 +115,70 @@ def test_a_copy_and_a_pickle_and_a_compiled_layer_drop_too() -> None:
 
     for one in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), compiled):
         assert set(one(torch.ones(300)).tolist()) == {0.0, 2.0}
+
+
+_FUSED = {
+    "relu": (lambda p: ReLU(dropout=p), nn.ReLU()),
+    "relu in place": (lambda p: ReLU(inplace=True, dropout=p), nn.ReLU()),
+    "all-relu, first": (lambda p: AllReLU(alpha=0.6, layer=1, dropout=p), nn.LeakyReLU(-0.6)),
+    "all-relu, second": (lambda p: AllReLU(alpha=0.6, layer=2, dropout=p), nn.LeakyReLU(0.6)),
+    "all-relu, flat": (lambda p: AllReLU(alpha=0.0, layer=2, dropout=p), nn.ReLU()),
+}
+
+
+@pytest.mark.parametrize("name", _FUSED)
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize("form", ["plain", "transposed", "strided", "odd", "one"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_activation_and_dropout_at_once_are_one_after_the_other(
+    dtype: torch.dtype, form: str, dropout: float, name: str
+) -> None:
+    make, alone = _FUSED[name]
+    inputs = (_forms(dtype)[form] - 600).requires_grad_()
+    grad = torch.randn(inputs.shape, dtype=dtype)  # contiguous, whatever the inputs are
+
+    torch.manual_seed(3)
+    found = make(dropout)(inputs * 1)
+    torch.manual_seed(3)
+    expected = Dropout(dropout)(alone(inputs * 1))
+
+    assert torch.equal(found, expected)
+    for result in torch.autograd.grad(found, inputs, grad):
+        torch.testing.assert_close(result, torch.autograd.grad(expected, inputs, grad)[0], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("make", [lambda: ReLU(dropout=0.3), lambda: AllReLU(alpha=0.5, layer=1, dropout=0.3)])
+def test_what_is_no_number_stays_so_unless_it_is_dropped(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    outputs = make()(torch.full((1000,), torch.nan))
+
+    assert 500 < int(outputs.isnan().sum()) < 900
+    assert bool((outputs[~outputs.isnan()] == 0).all())
+
+
+@pytest.mark.parametrize("make", [lambda: ReLU(dropout=0.3), lambda: AllReLU(alpha=0.5, layer=1, dropout=0.3)])
+def test_an_activation_drops_nothing_in_eval(make: Callable[[], nn.Module]) -> None:
+    layer = make().eval()
+    inputs = torch.tensor([-2.0, 3.0])
+
+    assert layer(inputs).tolist() in ([0.0, 3.0], [1.0, 3.0])
+    assert torch.equal(layer(inputs), layer(inputs))
+
+
+def test_second_derivatives_of_an_activation_with_dropout_are_right() -> None:
+    inputs = torch.randn(5, 4, dtype=torch.float64).add_(0.01).requires_grad_()
+    layer = AllReLU(alpha=0.6, layer=1, dropout=0.4)
+
+    def seeded(inputs: Tensor) -> Tensor:
+        torch.manual_seed(1)
+        result: Tensor = layer(inputs)
+        return result
+
+    assert torch.autograd.gradcheck(seeded, inputs)
+    assert torch.autograd.gradgradcheck(seeded, inputs)
+
+
+@pytest.mark.parametrize("make", [lambda: ReLU(dropout=1.0), lambda: AllReLU(alpha=0.5, layer=1, dropout=-0.1)])
+def test_a_dropout_outside_of_its_range_is_refused(make: Callable[[], nn.Module]) -> None:
+    with pytest.raises(ValueError, match=r"dropout must lie in \[0, 1\)"):
+        make()

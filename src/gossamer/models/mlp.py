@@ -8,7 +8,7 @@ from torch import nn
 
 from gossamer import budgets
 from gossamer.growth import fan_in_uniform, fan_in_uniform_of
-from gossamer.nn import AllReLU, Dropout, SparseLinear
+from gossamer.nn import AllReLU, ReLU, SparseLinear
 from gossamer.topology import erdos_renyi
 
 
@@ -21,7 +21,7 @@ def mlp(
     dropout: float = 0.0,
     alpha: float | None = None,
 ) -> nn.Sequential:
-    """Make an MLP: linear layers with an activation and dropout between them.
+    """Make an MLP: linear layers, and between them an activation with dropout behind it.
 
     Args:
         sizes: features of the input, of each hidden layer and of the output, two or more.
@@ -30,10 +30,10 @@ def mlp(
             layer is `nn.SparseLinear` but those that the budget leaves dense.
         budget: splits what is kept over the layers.
         dropout: probability that a hidden value is zeroed in training, in [0, 1).
-        alpha: slope of `nn.AllReLU`; None: ReLU.
+        alpha: slope of `nn.AllReLU`; None: `nn.ReLU`.
 
     Returns:
-        Layers, activations and dropout in one nn.Sequential. Weights start uniform in +-sqrt(6 / live fan-in), biases
+        Layers and activations in one nn.Sequential. Weights start uniform in +-sqrt(6 / live fan-in), biases
         at zero, dense and sparse alike.
 
     Raises:
@@ -54,9 +54,14 @@ def mlp(
     for depth, (name, shape) in enumerate(shapes.items(), start=1):
         layers.append(_layer(shape, kept[name], generator))
         if depth < len(shapes):
-            layers.append(nn.ReLU(inplace=True) if alpha is None else AllReLU(alpha=alpha, layer=depth))
-            layers += [Dropout(dropout)] if dropout else []
+            layers.append(_activation(alpha, depth, dropout))
     return nn.Sequential(*layers)
+
+
+def _activation(alpha: float | None, depth: int, dropout: float) -> nn.Module:
+    if alpha is not None:
+        return AllReLU(alpha=alpha, layer=depth, dropout=dropout)
+    return ReLU(dropout=dropout) if dropout else nn.ReLU(inplace=True)
 
 
 def _layer(shape: tuple[int, int], num_active: int, generator: torch.Generator) -> nn.Module:

@@ -3,6 +3,7 @@
 from gossamer.nn.all_relu import AllReLU
 from gossamer.nn.convert import sparsify, to_dense, to_sparse
 from gossamer.nn.dropout import Dropout
+from gossamer.nn.relu import ReLU
 from gossamer.nn.sparse_conv import SparseConv2d
 from gossamer.nn.sparse_conv1d import SparseConv1d
 from gossamer.nn.sparse_embedding import SparseEmbedding
@@ -14,6 +15,7 @@ from gossamer.nn.sparse_rnn import SparseRNN, SparseRNNCell
 __all__ = [
     "AllReLU",
     "Dropout",
+    "ReLU",
     "SparseConv1d",
     "SparseConv2d",
     "SparseEmbedding",

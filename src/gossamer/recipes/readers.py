@@ -7,13 +7,14 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from gossamer.nn import AllReLU, Dropout, SparseLinear
+from gossamer.nn import AllReLU, Dropout, ReLU, SparseLinear
 from gossamer.weights import Weight
 
 # Between two linear layers these leave neuron j where it is and treat it alone.
 _MODULES = (
     AllReLU,
     Dropout,
+    ReLU,
     nn.ReLU,
     nn.LeakyReLU,
     nn.ELU,
@@ -75,7 +76,7 @@ def find_readers(model: nn.Module, weights: Sequence[Weight]) -> dict[str, str]:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (SparseLinear, AllReLU, Dropout)) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, (SparseLinear, AllReLU, Dropout, ReLU)) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _weight_of(node: fx.Node, modules: dict[str, nn.Module], names: dict[int, str]) -> str | None:
