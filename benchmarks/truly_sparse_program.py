@@ -63,7 +63,7 @@ def ours(
     model = models.mlp(
         sizes, sparsity=0.5, budget=lambda *_, **__: kept, dropout=rival.DROPOUT, alpha=0.6, generator=generator
     )
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=rival.MOMENTUM)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=rival.MOMENTUM, fused=True)
     sparsifier = recipes.truly_sparse(
         model,
         optimizer,
@@ -81,8 +81,7 @@ def our_step(model: nn.Module, optimizer: torch.optim.Optimizer, inputs: torch.T
     optimizer.zero_grad()
     cross_entropy(model(inputs), targets).backward()
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(1.0 - rival.DECAY)
+        torch._foreach_mul_(optimizer.param_groups[0]["params"], 1.0 - rival.DECAY)
     optimizer.step()
 
 

@@ -259,5 +259,11 @@ def _budget(config: Config, method: Method) -> budgets.Budget:
 def make_optimizer(config: Config, model: nn.Module) -> Optimizer:
     """Make the optimizer of a configuration for a model's parameters."""
     if config.optimizer == "adamw":
-        return AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    return SGD(model.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)
+        return AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    return SGD(
+        model.parameters(),
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        fused=True,  # one pass over values, gradients and momentum: beside a sparse step the others' several tell
+    )
