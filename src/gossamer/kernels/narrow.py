@@ -1,11 +1,9 @@
 """W x + b for weights of bfloat16 or int8 with float32 sums: less to read for each product than CSR of float32 has.
 
-Shapes: F = features in, O = outputs, B = batch, K = active weights, L = lanes of a tile. The values of a row are widened
-sixteen at a time into a stretch of memory that stays in the first cache, and multiplied from there: to widen them one
-by one would take as long as a narrow tile's product.
+Shapes: F = features in, O = outputs, B = batch, K = active weights, L = lanes of a tile. As `forward`, but for the
+values, which are widened on their way into the lanes, and for the scale of a row, which its whole sum is multiplied with.
 """
 
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -18,7 +16,6 @@ from gossamer.kernels.blocks import OPTIONS, TASK, first_row, next_block
 from gossamer.kernels.cpu import _BLOCKS, _flags, _scratch
 from gossamer.kernels.panels import pack, take
 from gossamer.kernels.simd import (
-    CHUNK_BYTES,
     add,
     chains,
     claim,
@@ -31,77 +28,47 @@ from gossamer.kernels.simd import (
     store_first,
     width_bytes,
 )
-from gossamer.kernels.simd_narrow import pick_float, widen, widen_first
-from gossamer.kernels.tiles import store_lanes
+from gossamer.kernels.simd_narrow import MORE, pick_widened, splat_widened
 
 _NUMPY = {torch.bfloat16: np.uint16, torch.int8: np.int8, torch.float32: np.float32}
 _NUMPY |= {torch.uint16: np.uint16, torch.int32: np.int32, torch.int64: np.int64}
 DTYPES = (torch.bfloat16, torch.int8, torch.float32)
-_LANES = (0,) * (CHUNK_BYTES // 4)
-# Values that are widened at once: few enough for the first cache, many enough for sums that take turns.
-_STRETCH = 1024
 
 
 @njit(**OPTIONS)
-def _widen(values, slot, wide):
-    """Write as many values as `wide` holds to it, from `slot` on; behind the last one of the weight comes nothing."""
-    count = min(wide.size, (values.size - slot) // 16 * 16)
-    for place in range(0, count, 16):
-        store_lanes(wide, place, widen(values, slot + place, _LANES))
-    if count < wide.size and slot + count < values.size:
-        store_lanes(wide, count, widen_first(values, slot + count, _LANES, values.size - slot - count))
-
-
-@njit(**OPTIONS)
-def _add(indices, wide, x, at, count, width, masked, slot, place, total):
+def _add(indices, values, x, at, count, width, masked, slot, total):
     part = take(x, np.int64(pick(indices, slot)), at, width, count, masked)
-    return multiply_add(splat(pick(wide, place), width), part, total)
+    return multiply_add(splat_widened(values, slot, width), part, total)
 
 
 # A sum in one narrow register waits four cycles for itself at each entry; several take turns.
 
 
 @njit(**OPTIONS)
-def _stretch(indices, wide, x, at, count, width, masked, base, place, active, total):
-    """Add entries to the sum of their row: those whose widened values stand from `place` up to `active`."""
+def _in_turns(indices, values, x, at, count, width, masked, slot, last, total):
+    """Add the entries from `slot` on, as many times as sums take turns; return the sum and where it ended."""
     if chains(width) == 4:
-        second = third = fourth = splat(wide.dtype.type(0), width)
-        while place + 4 <= active:
-            total = _add(indices, wide, x, at, count, width, masked, base + place, place, total)
-            second = _add(indices, wide, x, at, count, width, masked, base + place + 1, place + 1, second)
-            third = _add(indices, wide, x, at, count, width, masked, base + place + 2, place + 2, third)
-            fourth = _add(indices, wide, x, at, count, width, masked, base + place + 3, place + 3, fourth)
-            place += 4
+        second = third = fourth = splat(np.float32(0), width)
+        while slot + 4 <= last:
+            total = _add(indices, values, x, at, count, width, masked, slot, total)
+            second = _add(indices, values, x, at, count, width, masked, slot + 1, second)
+            third = _add(indices, values, x, at, count, width, masked, slot + 2, third)
+            fourth = _add(indices, values, x, at, count, width, masked, slot + 3, fourth)
+            slot += 4
         total = add(add(total, second), add(third, fourth))
     elif chains(width) == 2:
-        second = splat(wide.dtype.type(0), width)
-        while place + 2 <= active:
-            total = _add(indices, wide, x, at, count, width, masked, base + place, place, total)
-            second = _add(indices, wide, x, at, count, width, masked, base + place + 1, place + 1, second)
-            place += 2
+        second = splat(np.float32(0), width)
+        while slot + 2 <= last:
+            total = _add(indices, values, x, at, count, width, masked, slot, total)
+            second = _add(indices, values, x, at, count, width, masked, slot + 1, second)
+            slot += 2
         total = add(total, second)
-    while place < active:
-        total = _add(indices, wide, x, at, count, width, masked, base + place, place, total)
-        place += 1
-    return total
-
-
-@njit(**OPTIONS)
-def _stripe(indices, values, x, at, count, width, masked, slot, last, high, total):
-    """Add the entries of a stripe; return the sum and where the next stripe begins."""
-    while slot < last:
-        index = np.int64(pick(indices, slot))
-        if index >= high:
-            break
-        part = take(x, index, at, width, count, masked)
-        total = multiply_add(splat(pick_float(values, slot), width), part, total)
-        slot += 1
     return total, slot
 
 
 @njit(**OPTIONS)
 def _rows(
-    pointers, cursor, indices, values, scales, bias, wide, x, at, y_OB, column, count, low, high, closes, ends,
+    pointers, cursor, indices, values, scales, bias, x, at, y_OB, column, count, low, high, closes, ends,
     width, ragged, masked, striped, scaled, start, stop,
 ):  # fmt: skip
     """Add one stripe to one tile of the results; `x` is the batch, or the panel of the stripe.
@@ -110,27 +77,29 @@ def _rows(
     `striped` and `scaled` are () or (0,), known when the kernel is compiled: whether the tile goes beyond the batch,
     whether x must not be read there, whether there is more than one stripe, whether rows have scales.
     """
-    # The values of rows that follow each other follow each other too: more than one row's are widened at once.
-    base = end = np.int64(-1)
     for row in range(start, stop):
         last = np.int64(pick(pointers, row + 1))
-        total = splat(wide.dtype.type(0), width)
-        if len(striped):
-            if low > 0:
-                total = take(y_OB, row, column, width, count, ragged)
-            slot = np.int64(pick(cursor, row))
-            total, slot = _stripe(indices, values, x, at, count, width, masked, slot, last, high, total)
-            if closes:
-                put(cursor, row, slot)
-        else:
-            slot = np.int64(pick(pointers, row))
-            while slot < last:
-                if end < min(last, slot + wide.size):
-                    base, end = slot, slot + wide.size
-                    _widen(values, base, wide)
-                active = min(last, end) - base
-                total = _stretch(indices, wide, x, at, count, width, masked, base, slot - base, active, total)
-                slot = base + active
+        slot = np.int64(pick(cursor, row)) if len(striped) else np.int64(pick(pointers, row))
+        total = splat(np.float32(0), width)
+        if len(striped) and low > 0:
+            total = take(y_OB, row, column, width, count, ragged)
+        # What is loaded to be widened is more than the value.
+        quick = min(last, values.size - MORE)
+        if not len(striped):
+            total, slot = _in_turns(indices, values, x, at, count, width, masked, slot, quick, total)
+        while slot < quick:
+            if len(striped) and np.int64(pick(indices, slot)) >= high:
+                break
+            total = _add(indices, values, x, at, count, width, masked, slot, total)
+            slot += 1
+        while slot < last:
+            if len(striped) and np.int64(pick(indices, slot)) >= high:
+                break
+            part = take(x, np.int64(pick(indices, slot)), at, width, count, masked)
+            total = multiply_add(splat(pick_widened(values, slot), width), part, total)
+            slot += 1
+        if len(striped) and closes:
+            put(cursor, row, slot)
         if ends:
             offset = splat(pick(bias, row), width)
             total = multiply_add(splat(pick(scales, row), width), total, offset) if len(scaled) else add(total, offset)
@@ -149,9 +118,7 @@ def _task(number, place, integer, width, striped, packs, scaled):
     @TASK
     def run(data):
         numbers = carray(data, threads.COUNTERS)[threads.NUMBERS :]
-        rows, active, features, batch, stripe, panel_bytes = (
-            numbers[9], numbers[10], numbers[11], numbers[12], numbers[13], numbers[14],
-        )  # fmt: skip
+        rows, active, features, batch, stripe = numbers[9], numbers[10], numbers[11], numbers[12], numbers[13]
         pointers = carray(pointer(numbers[0]), rows + 1, integer)
         indices = carray(pointer(numbers[1]), active, place)
         values = carray(pointer(numbers[2]), active, number)
@@ -162,8 +129,7 @@ def _task(number, place, integer, width, striped, packs, scaled):
         cursor = carray(pointer(numbers[7]), rows, np.int64)
         blocks = carray(data, threads.NUMBERS)[1]
         mine = claim(data, 0)
-        scratch = numbers[8] + mine * panel_bytes
-        wide = carray(pointer(scratch), _STRETCH, np.float32)
+        panels = numbers[8] + mine * stripe * row_bytes
         block = next_block(data, mine)
         while block >= 0:
             start, stop = first_row(pointers, block, blocks), first_row(pointers, block + 1, blocks)
@@ -173,7 +139,7 @@ def _task(number, place, integer, width, striped, packs, scaled):
             for low in range(0, max(1, features), stripe):
                 high = min(low + stripe, features)
                 # As if it held the rows before the stripe too: no index needs to be moved.
-                panel = carray(pointer(scratch + 4 * _STRETCH - low * row_bytes), (high, lanes), np.float32)
+                panel = carray(pointer(panels - low * row_bytes), (high, lanes), np.float32)
                 for column in range(0, batch, lanes):
                     count = batch - column
                     closes, ends = count <= lanes, high >= features
@@ -181,22 +147,22 @@ def _task(number, place, integer, width, striped, packs, scaled):
                         pack(x_FB, low, high, column, width, count, panel)
                         if count >= lanes:
                             _rows(
-                                pointers, cursor, indices, values, scales, bias, wide, panel, 0, y_OB, column, count,
+                                pointers, cursor, indices, values, scales, bias, panel, 0, y_OB, column, count,
                                 low, high, closes, ends, width, (), (), striped, scaled, start, stop,
                             )  # fmt: skip
                         else:
                             _rows(
-                                pointers, cursor, indices, values, scales, bias, wide, panel, 0, y_OB, column, count,
+                                pointers, cursor, indices, values, scales, bias, panel, 0, y_OB, column, count,
                                 low, high, closes, ends, width, (0,), (), striped, scaled, start, stop,
                             )  # fmt: skip
                     elif count >= lanes:
                         _rows(
-                            pointers, cursor, indices, values, scales, bias, wide, x_FB, column, y_OB, column, count,
+                            pointers, cursor, indices, values, scales, bias, x_FB, column, y_OB, column, count,
                             low, high, closes, ends, width, (), (), striped, scaled, start, stop,
                         )  # fmt: skip
                     else:
                         _rows(
-                            pointers, cursor, indices, values, scales, bias, wide, x_FB, column, y_OB, column, count,
+                            pointers, cursor, indices, values, scales, bias, x_FB, column, y_OB, column, count,
                             low, high, closes, ends, width, (0,), (0,), striped, scaled, start, stop,
                         )  # fmt: skip
             block = next_block(data, mine)
@@ -233,21 +199,13 @@ def multiply(
     if batch == 1:
         task = narrow_vector.task(*kinds, scaled)
         return threads.run(task, [*addresses, rows, active, features], num_blocks=_BLOCKS * team)
-    cut = _plan(rows, features, active, batch, team)
-    cursor, scratch = _scratch(cut, rows)
-    threads.run(
-        _task(*kinds, *_flags(cut), scaled),
-        [*addresses, cursor, scratch, rows, active, features, batch, cut.stripe, cut.panel_bytes],
-        num_blocks=cut.num_blocks,
-    )
-    return None
-
-
-@cache
-def _plan(rows: int, features: int, active: int, batch: int, team: int) -> panels.Plan:
-    """The plan of the float32 product, and room for widened values before each panel."""
     cut = panels.plan(
         rows=rows, gathered=features, active=active, batch=batch, itemsize=4, team=team, widest=panels.WIDEST
     )
-    panel_bytes = -(-(4 * _STRETCH + cut.panel_bytes) // CHUNK_BYTES) * CHUNK_BYTES
-    return replace(cut, panel_bytes=panel_bytes)
+    cursor, scratch = _scratch(cut, rows)
+    threads.run(
+        _task(*kinds, *_flags(cut), scaled),
+        [*addresses, cursor, scratch, rows, active, features, batch, cut.stripe],
+        num_blocks=cut.num_blocks,
+    )
+    return None
