@@ -28,7 +28,7 @@ from gossamer.kernels.simd import (
     store_first,
     width_bytes,
 )
-from gossamer.kernels.simd_narrow import MORE, pick_widened, splat_widened
+from gossamer.kernels.simd_narrow import BEFORE, pick_widened, splat_widened
 
 _NUMPY = {torch.bfloat16: np.uint16, torch.int8: np.int8, torch.float32: np.float32}
 _NUMPY |= {torch.uint16: np.uint16, torch.int32: np.int32, torch.int64: np.int64}
@@ -83,20 +83,18 @@ def _rows(
         total = splat(np.float32(0), width)
         if len(striped) and low > 0:
             total = take(y_OB, row, column, width, count, ragged)
-        # What is loaded to be widened is more than the value.
-        quick = min(last, values.size - MORE)
-        if not len(striped):
-            total, slot = _in_turns(indices, values, x, at, count, width, masked, slot, quick, total)
-        while slot < quick:
-            if len(striped) and np.int64(pick(indices, slot)) >= high:
-                break
-            total = _add(indices, values, x, at, count, width, masked, slot, total)
-            slot += 1
-        while slot < last:
+        while slot < min(BEFORE, last):
             if len(striped) and np.int64(pick(indices, slot)) >= high:
                 break
             part = take(x, np.int64(pick(indices, slot)), at, width, count, masked)
             total = multiply_add(splat(pick_widened(values, slot), width), part, total)
+            slot += 1
+        if not len(striped):
+            total, slot = _in_turns(indices, values, x, at, count, width, masked, slot, last, total)
+        while slot < last:
+            if len(striped) and np.int64(pick(indices, slot)) >= high:
+                break
+            total = _add(indices, values, x, at, count, width, masked, slot, total)
             slot += 1
         if len(striped) and closes:
             put(cursor, row, slot)

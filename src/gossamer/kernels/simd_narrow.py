@@ -10,8 +10,8 @@ from numba.extending import intrinsic
 from gossamer.kernels.simd import Tile, _declare, _mask, _splat, _tile
 
 _BYTE, _HALF, _WORD = 8, 16, 32
-# What `splat_widened` reads behind a number, at most: two of bfloat16 make a word.
-MORE = 1
+# What `splat_widened` reads before a number, at most: two of bfloat16 make a word.
+BEFORE = 1
 
 
 def _floats(builder, values, kind):
@@ -86,9 +86,9 @@ def pick_widened(typingctx, vector, place):
 
 @intrinsic
 def splat_widened(typingctx, vector, place, width):
-    """Return a tile with vector[place] as float32 in every lane; `MORE` numbers behind it may be read too.
+    """Return a tile with vector[place] as float32 in every lane; `BEFORE` numbers before it may be read too.
 
-    One load of 32 bits into all lanes and a shift there take fewer steps than to widen one number and to spread it.
+    One load of 32 bits into all lanes and a mask there take fewer steps than to widen one number and to spread it.
     """
     result = _tile(types.float32, width)
 
@@ -99,10 +99,13 @@ def splat_widened(typingctx, vector, place, width):
         if vector.dtype.bitwidth == _BYTE:
             return _splat(builder, kind, _looked_up(builder, builder.load(address)))
         words = ir.VectorType(ir.IntType(_WORD), kind.count)
+        unused = _WORD - vector.dtype.bitwidth
+        # The value is the upper half of the word that ends with it.
+        address = builder.gep(address, [ir.IntType(64)(-unused // vector.dtype.bitwidth)])
         value = builder.load(builder.bitcast(address, words.element.as_pointer()))
         value.align = vector.dtype.bitwidth // 8
-        shift = ir.Constant(words, [_WORD - vector.dtype.bitwidth] * words.count)
-        return builder.bitcast(builder.shl(_splat(builder, words, value), shift), kind)
+        upper = ir.Constant(words, [(1 << _WORD) - (1 << unused)] * words.count)
+        return builder.bitcast(builder.and_(_splat(builder, words, value), upper), kind)
 
     return result(vector, types.intp, width), codegen
 
