@@ -86,28 +86,75 @@ def pick_widened(typingctx, vector, place):
 
 @intrinsic
 def splat_widened(typingctx, vector, place, width):
-    """Return a tile with vector[place] as float32 in every lane; `BEFORE` numbers before it may be read too.
-
-    One load of 32 bits into all lanes and a mask there take fewer steps than to widen one number and to spread it.
-    """
+    """Return a tile with vector[place] as float32 in every lane; `BEFORE` numbers before it may be read too."""
     result = _tile(types.float32, width)
 
     def codegen(context, builder, signature, arguments):
-        struct = context.make_array(vector)(context, builder, arguments[0])
-        address = builder.gep(struct.data, [arguments[1]])
+        address = builder.gep(_data(context, builder, vector, arguments), [arguments[1]])
         kind = context.get_value_type(result)
         if vector.dtype.bitwidth == _BYTE:
-            return _splat(builder, kind, _looked_up(builder, builder.load(address)))
-        words = ir.VectorType(ir.IntType(_WORD), kind.count)
-        unused = _WORD - vector.dtype.bitwidth
-        # The value is the upper half of the word that ends with it.
-        address = builder.gep(address, [ir.IntType(64)(-unused // vector.dtype.bitwidth)])
-        value = builder.load(builder.bitcast(address, words.element.as_pointer()))
-        value.align = vector.dtype.bitwidth // 8
-        upper = ir.Constant(words, [(1 << _WORD) - (1 << unused)] * words.count)
-        return builder.bitcast(builder.and_(_splat(builder, words, value), upper), kind)
+            place = builder.zext(builder.load(address), ir.IntType(64))
+            return _splat(builder, kind, _looked_up(builder, place))
+        return _spread(builder, vector, address, kind)
 
     return result(vector, types.intp, width), codegen
+
+
+@intrinsic
+def splat_four(typingctx, vector, place, width):
+    """Return what `splat_widened` does for vector[place] and for the three numbers behind it."""
+    result = _tile(types.float32, width)
+
+    def codegen(context, builder, signature, arguments):
+        address = builder.gep(_data(context, builder, vector, arguments), [arguments[1]])
+        kind = context.get_value_type(result)
+        if vector.dtype.bitwidth == _BYTE:
+            tiles = [_splat(builder, kind, _looked_up(builder, place)) for place in _four(builder, vector, address)]
+        else:
+            addresses = [builder.gep(address, [ir.IntType(64)(k)]) for k in range(4)]
+            tiles = [_spread(builder, vector, each, kind) for each in addresses]
+        return context.make_tuple(builder, signature.return_type, tiles)
+
+    return types.UniTuple(result, 4)(vector, types.intp, width), codegen
+
+
+@intrinsic
+def pick_four(typingctx, vector, place):
+    """Return vector[place] and the three integers behind it as int64: loaded as one word where it holds them."""
+
+    def codegen(context, builder, signature, arguments):
+        address = builder.gep(_data(context, builder, vector, arguments), [arguments[1]])
+        return context.make_tuple(builder, signature.return_type, _four(builder, vector, address))
+
+    return types.UniTuple(types.int64, 4)(vector, types.intp), codegen
+
+
+def _data(context, builder, vector, arguments):
+    return context.make_array(vector)(context, builder, arguments[0]).data
+
+
+def _four(builder, vector, address):
+    """Four integers that follow each other, none of them below zero."""
+    long, size = ir.IntType(64), vector.dtype.bitwidth
+    if 4 * size > long.width:
+        each = [builder.load(builder.gep(address, [long(k)])) for k in range(4)]
+        return [builder.zext(value, long) if size < long.width else value for value in each]
+    word = builder.load(builder.bitcast(address, ir.IntType(4 * size).as_pointer()))
+    word.align = size // 8
+    word = builder.zext(word, long) if 4 * size < long.width else word
+    return [builder.and_(builder.lshr(word, long(k * size)), long((1 << size) - 1)) for k in range(4)]
+
+
+def _spread(builder, vector, address, kind):
+    """Bring one bfloat16 or float32 to all lanes: a load of 32 bits and a mask are fewer steps than to widen it."""
+    words = ir.VectorType(ir.IntType(_WORD), kind.count)
+    unused = _WORD - vector.dtype.bitwidth
+    # The value is the upper half of the word that ends with it.
+    address = builder.gep(address, [ir.IntType(64)(-unused // vector.dtype.bitwidth)])
+    value = builder.load(builder.bitcast(address, words.element.as_pointer()))
+    value.align = vector.dtype.bitwidth // 8
+    upper = ir.Constant(words, [(1 << _WORD) - (1 << unused)] * words.count)
+    return builder.bitcast(builder.and_(_splat(builder, words, value), upper), kind)
 
 
 def _looked_up(builder, byte):
@@ -118,5 +165,4 @@ def _looked_up(builder, byte):
         constant = ir.GlobalVariable(builder.module, table, name)
         constant.linkage, constant.global_constant = "internal", True
         constant.initializer = ir.Constant(table, [float(number) for number in (*range(128), *range(-128, 0))])
-    place = builder.zext(byte, ir.IntType(64))
-    return builder.load(builder.gep(builder.module.globals[name], [ir.IntType(64)(0), place]))
+    return builder.load(builder.gep(builder.module.globals[name], [ir.IntType(64)(0), byte]))
