@@ -165,6 +165,12 @@ def _task(number, place, integer, width, striped, packs, scaled):
     return run.address
 
 
+def takes(x: Tensor, values: Tensor, scales: Tensor | None, bias: Tensor) -> bool:
+    """Return whether `multiply` takes these dtypes; a module whose `to` was called may have others."""
+    floats = (x, bias) if scales is None else (x, bias, scales)
+    return values.dtype in DTYPES and all(part.dtype == torch.float32 for part in floats)
+
+
 def multiply(
     pointers: Tensor,
     indices: Tensor,
