@@ -56,7 +56,7 @@ def check_finite(values: Tensor, *, into: str = "") -> None:
     if wrong := int((~values.isfinite()).sum()):
         after = f" in {into}" if into else ""
         raise ValueError(
-            f"{wrong} of {values.numel()} weights are NaN or infinite{after}; only finite ones can be rounded: mend them"
+            f"{wrong} of {values.numel()} weights are NaN or infinite{after}; only finite ones can be rounded"
         )
 
 

@@ -1,7 +1,7 @@
 """W x + b for weights of bfloat16 or int8 with float32 sums: less to read for each product than CSR of float32 has.
 
-Shapes: F = features in, O = outputs, B = batch, K = active weights, L = lanes of a tile. As `forward`, but for the
-values, which are widened on their way into the lanes, and for the scale of a row, which its whole sum is multiplied with.
+Shapes: F = features in, O = outputs, B = batch, K = active weights, L = lanes of a tile. As `forward` has it,
+but the values are widened on their way into the lanes, and the whole sum of a row is multiplied with its scale.
 """
 
 from functools import cache
@@ -64,15 +64,25 @@ def _in_turns(indices, values, x, at, count, width, masked, slot, last, total):
 
 
 @njit(**OPTIONS)
+def _first(indices, values, x, at, count, width, masked, slot, last, total):
+    """Add the entries that have fewer than `BEFORE` before them."""
+    while slot < min(BEFORE, last):
+        part = take(x, np.int64(pick(indices, slot)), at, width, count, masked)
+        total = multiply_add(splat(pick_widened(values, slot), width), part, total)
+        slot += 1
+    return total, slot
+
+
+@njit(**OPTIONS)
 def _rows(
     pointers, cursor, indices, values, scales, bias, x, at, y_OB, column, count, low, high, closes, ends,
     width, ragged, masked, striped, scaled, start, stop,
 ):  # fmt: skip
     """Add one stripe to one tile of the results; `x` is the batch, or the panel of the stripe.
 
-    `closes` and `ends`: whether the tile is the last of the batch, the stripe the last of the input. `ragged`, `masked`,
-    `striped` and `scaled` are () or (0,), known when the kernel is compiled: whether the tile goes beyond the batch,
-    whether x must not be read there, whether there is more than one stripe, whether rows have scales.
+    `closes` and `ends`: whether the tile is the last of the batch, the stripe the last of the input. `ragged`,
+    `masked`, `striped` and `scaled` are () or (0,), known when the kernel is compiled: whether the tile goes beyond
+    the batch, whether x must not be read there, whether there is more than one stripe, whether rows have scales.
     """
     for row in range(start, stop):
         last = np.int64(pick(pointers, row + 1))
@@ -80,12 +90,8 @@ def _rows(
         total = splat(np.float32(0), width)
         if len(striped) and low > 0:
             total = take(y_OB, row, column, width, count, ragged)
-        while slot < min(BEFORE, last):
-            if len(striped) and np.int64(pick(indices, slot)) >= high:
-                break
-            part = take(x, np.int64(pick(indices, slot)), at, width, count, masked)
-            total = multiply_add(splat(pick_widened(values, slot), width), part, total)
-            slot += 1
+        if slot < BEFORE and (not len(striped) or (slot < last and np.int64(pick(indices, slot)) < high)):
+            total, slot = _first(indices, values, x, at, count, width, masked, slot, last, total)
         if not len(striped) and chains(width) > 1:
             total, slot = _in_turns(indices, values, x, at, count, width, masked, slot, last, total)
         while slot < last:
