@@ -58,7 +58,7 @@ def rivals(subject: Subject, allowed: Mapping[str, formats.Hold] | None, *, tole
         tolerance: difference that is accepted of those that round, as a fraction of the largest output.
     """
     inputs = [tensor for tensor, _ in stand_ins(subject.calls, _device(subject))[0]]
-    rounding = set(formats.ROUNDED.values())
+    rounding = tuple(formats.ROUNDED.values())
     found = {}
     with torch.no_grad():
         expected = [subject.layer(tensor) for tensor in inputs]
