@@ -146,7 +146,8 @@ def test_other_layers_are_left_alone(name: str) -> None:
     others.append(layer_of(MASKS["ragged"]).bfloat16())
 
     assert [formats.ROUNDED[name](layer) for layer in others] == [None] * 5
-    assert (formats.ROUNDED["bfloat16"](full) is None) and (formats.ROUNDED["int8"](full) is not None)
+    assert formats.ROUNDED["bfloat16"](full) is None
+    assert formats.ROUNDED["int8"](full) is not None
 
 
 @pytest.mark.parametrize(("inputs", "dtype"), [(65_536, torch.uint16), (65_537, torch.int32)])

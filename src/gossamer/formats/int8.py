@@ -142,8 +142,10 @@ def rounded(values: Tensor, rows: Tensor, out_features: int) -> tuple[Tensor, Te
         tensor([-127,   50,    0], dtype=torch.int8)
     """
     largest = values.new_zeros(out_features).scatter_reduce(0, rows, values.abs(), "amax")
-    # Below the normal numbers a scale would have no digits left to tell it from its neighbours.
-    scales = torch.where(largest > 0, (largest / 127).clamp(min=torch.finfo(values.dtype).tiny), 0)
+    # Below the normal numbers a scale would have few digits left; near the largest 127 of them would be infinite.
+    limits = torch.finfo(values.dtype)
+    scales = (largest / 127).clamp(limits.tiny, limits.max / 127 * (1 - limits.eps))
+    scales = torch.where(largest > 0, scales, 0)
     # In float64: a quotient that is rounded first may land on the other side of one half.
     quotients = values.double() / scales.double()[rows]
     return quotients.nan_to_num(0).round().clamp(-127, 127).to(torch.int8), scales
