@@ -64,6 +64,22 @@ def _in_turns(indices, values, x, at, count, width, masked, slot, last, total):
 
 
 @njit(**OPTIONS)
+def _in_stripe(indices, values, x, at, count, width, masked, slot, last, high, total):
+    """Add the entries from `slot` on whose places are below `high`; return the sum and where they ended."""
+    while slot + 4 <= last and np.int64(pick(indices, slot + 3)) < high:
+        places, factors = pick_four(indices, slot), splat_four(values, slot, width)
+        total = multiply_add(factors[0], take(x, places[0], at, width, count, masked), total)
+        total = multiply_add(factors[1], take(x, places[1], at, width, count, masked), total)
+        total = multiply_add(factors[2], take(x, places[2], at, width, count, masked), total)
+        total = multiply_add(factors[3], take(x, places[3], at, width, count, masked), total)
+        slot += 4
+    while slot < last and np.int64(pick(indices, slot)) < high:
+        total = _add(indices, values, x, at, count, width, masked, slot, total)
+        slot += 1
+    return total, slot
+
+
+@njit(**OPTIONS)
 def _first(indices, values, x, at, count, width, masked, slot, last, total):
     """Add the entries that have fewer than `BEFORE` before them."""
     while slot < min(BEFORE, last):
@@ -94,9 +110,9 @@ def _rows(
             total, slot = _first(indices, values, x, at, count, width, masked, slot, last, total)
         if not len(striped) and chains(width) > 1:
             total, slot = _in_turns(indices, values, x, at, count, width, masked, slot, last, total)
-        while slot < last:
-            if len(striped) and np.int64(pick(indices, slot)) >= high:
-                break
+        if len(striped):
+            total, slot = _in_stripe(indices, values, x, at, count, width, masked, slot, last, high, total)
+        while slot < last and not len(striped):
             total = _add(indices, values, x, at, count, width, masked, slot, total)
             slot += 1
         if len(striped) and closes:

@@ -110,6 +110,9 @@ def splat_four(typingctx, vector, place, width):
         kind = context.get_value_type(result)
         if vector.dtype.bitwidth == _BYTE:
             tiles = [_splat(builder, kind, _looked_up(builder, place)) for place in _four(builder, vector, address)]
+        elif vector.dtype.bitwidth == _HALF:
+            pairs = [_pair(builder, builder.gep(address, [ir.IntType(64)(k)]), kind) for k in (0, 2)]
+            tiles = [*pairs[0], *pairs[1]]
         else:
             addresses = [builder.gep(address, [ir.IntType(64)(k)]) for k in range(4)]
             tiles = [_spread(builder, vector, each, kind) for each in addresses]
@@ -155,6 +158,17 @@ def _spread(builder, vector, address, kind):
     value.align = vector.dtype.bitwidth // 8
     upper = ir.Constant(words, [(1 << _WORD) - (1 << unused)] * words.count)
     return builder.bitcast(builder.and_(_splat(builder, words, value), upper), kind)
+
+
+def _pair(builder, address, kind):
+    """Bring two bfloat16 that follow each other to all lanes: one load for both."""
+    words = ir.VectorType(ir.IntType(_WORD), kind.count)
+    both = builder.load(builder.bitcast(address, words.element.as_pointer()))
+    both.align = _HALF // 8
+    spread = _splat(builder, words, both)
+    first = builder.shl(spread, ir.Constant(words, [_HALF] * words.count))
+    second = builder.and_(spread, ir.Constant(words, [(1 << _WORD) - (1 << _HALF)] * words.count))
+    return builder.bitcast(first, kind), builder.bitcast(second, kind)
 
 
 def _looked_up(builder, byte):
