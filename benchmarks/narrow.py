@@ -39,7 +39,7 @@ def layers_of(width: int, sparsity: float) -> dict[str, nn.Module]:
 
 
 def dynamic_int8(linear: nn.Linear) -> nn.Module | None:
-    """Return torch's layer of int8 weights and inputs that are quantized on their way; None where torch deprecates it."""
+    """Return torch's layer of int8 weights, whose inputs are quantized on their way; None where it is deprecated."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
