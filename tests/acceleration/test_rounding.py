@@ -43,12 +43,13 @@ def chosen(model: nn.Module, **options: Any) -> list[str]:
 
 
 def test_nothing_is_rounded_unasked() -> None:
-    fast, table = accelerate(model_of(), EXAMPLE, cache=False)
+    model = model_of()
+    fast, table = accelerate(model, EXAMPLE, cache=False)
 
     assert not {row.chosen for row in table.layers} & formats.ROUNDED.keys()
     assert not any(name in formats.ROUNDED for row in table.layers for name in row.times_ms)
     assert not any(row.rounded for row in table.layers)
-    assert torch.allclose(fast(EXAMPLE), model_of()(EXAMPLE), atol=1e-4)
+    assert torch.allclose(fast(EXAMPLE), model(EXAMPLE), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", formats.ROUNDED)
@@ -84,10 +85,10 @@ def test_a_tolerance_is_for_formats_that_round_alone() -> None:
 
 
 def test_what_was_measured_is_kept_for_each_tolerance() -> None:
-    named = ("csr", "bfloat16")
-    _, first = accelerate(model_of(), EXAMPLE, formats=named)
-    _, again = accelerate(model_of(), EXAMPLE, formats=named)
-    _, other = accelerate(model_of(), EXAMPLE, formats=named, tolerance=0.1)
+    model, named = model_of(), ("csr", "bfloat16")
+    _, first = accelerate(model, EXAMPLE, formats=named)
+    _, again = accelerate(model, EXAMPLE, formats=named)
+    _, other = accelerate(model, EXAMPLE, formats=named, tolerance=0.1)
 
     assert (first.from_cache, again.from_cache, other.from_cache) == (False, True, False)
     assert again.layers == first.layers

@@ -26,10 +26,10 @@ def _without_derivatives() -> Iterator[None]:
         yield
 
 
-def hold(name: str, layer: nn.Module) -> Any:
+def hold(name: str, layer: nn.Module) -> formats.Bfloat16Linear | formats.Int8Linear:
     """The layer in a format that can hold it."""
     module = formats.ROUNDED[name](layer)
-    assert module is not None
+    assert isinstance(module, (formats.Bfloat16Linear, formats.Int8Linear))
     return module
 
 
@@ -79,6 +79,7 @@ def test_int8_is_never_further_away_than_half_a_scale() -> None:
     layer = layer_of(MASKS["wide"])
     layer.values.mul_(torch.logspace(-6, 6, layer.num_active))
     module = hold("int8", layer)
+    assert isinstance(module, formats.Int8Linear)
     weight, found = layer.to_dense().weight.double(), module.to_sparse().to_dense().weight.double()
 
     assert torch.equal(module.scales, layer.to_dense().weight.abs().amax(1) / 127)

@@ -177,10 +177,10 @@ def _remembered(
             return None
         if chosen != one.given and chosen not in others[one.name]:
             return None
-    chosen = {name: others[name][outcome.verdicts[name].chosen] for name in outcome.settled.names}
-    trial = copied(model, {name: rival.layer for name, rival in chosen.items()}, sharing=True).eval()
+    taken = {name: others[name][outcome.verdicts[name].chosen] for name in outcome.settled.names}
+    trial = copied(model, {name: rival.layer for name, rival in taken.items()}, sharing=True).eval()
     expected = run(copied(model, {}, sharing=True).eval(), example)
-    return None if fault(trial, example, expected, tolerance=tolerance * _num_rounded(chosen)) else outcome
+    return None if fault(trial, example, expected, tolerance=tolerance * _num_rounded(taken)) else outcome
 
 
 def _question(
