@@ -11,13 +11,15 @@ from torch.utils._pytree import tree_leaves
 from gossamer import formats as storages
 from gossamer.acceleration import cache as kept
 from gossamer.acceleration.calls import run, watched
-from gossamer.acceleration.contest import Verdict, judge, rivals
+from gossamer.acceleration.contest import Rival, Verdict, judge, rivals
 from gossamer.acceleration.subjects import Subject, layers_of, subject
 from gossamer.acceleration.table import Accelerated, LayerTimes
 from gossamer.acceleration.whole import Settled, copied, fault, settle
 
 # What of the time goes to the layers; the rest to the whole model.
 _FOR_LAYERS = 0.6
+# What formats that round may change where they are named and no tolerance is: int8 takes about half of it.
+_TOLERANCE = 0.02
 
 
 class _Outcome(NamedTuple):
@@ -31,9 +33,10 @@ def accelerate(
     model: nn.Module,
     example_input: Any,
     *,
-    formats: Mapping[str, storages.Hold] | None = None,
+    formats: Mapping[str, storages.Hold] | Sequence[str] | None = None,
     cache: bool = True,
     seconds: float = 10.0,
+    tolerance: float | None = None,
 ) -> tuple[nn.Module, Accelerated]:
     """Return a copy of a model that infers faster, and a table of what was measured; never a slower model.
 
@@ -46,18 +49,21 @@ def accelerate(
             model.
         example_input: what the model is called with in use, its batch above all; a tuple or a dict is taken apart into
             arguments.
-        formats: name -> function that holds a truly sparse layer otherwise, or returns None; None: all there are, see
-            `gossamer.formats`.
+        formats: names of formats, see `gossamer.formats.LINEAR` and `ROUNDED`; or name -> function that holds a truly
+            sparse layer otherwise, or returns None. None: all that compute the same, and with a tolerance those too
+            that round the weight.
         cache: whether to use, and to keep, what was measured for the same layers, shapes, threads, versions and
             machine: in $GOSSAMER_CACHE, or else in the user's cache folder.
         seconds: about how long to time, > 0. Compiling kernels for the first time, and five passes of everything, may
             take longer.
+        tolerance: difference that is accepted where values are rounded, in (0, 1), as a fraction of a layer's largest
+            output; for the outputs of the model it adds up over the layers. None: 0.02 where such formats are named.
 
     Returns:
         The copy, for inference: its changed layers may have no parameters to train. And the table, to be printed.
 
     Raises:
-        ValueError: seconds is not above 0.
+        ValueError: seconds is not above 0, tolerance lies outside (0, 1), or no format has a name given.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10))
@@ -70,24 +76,44 @@ def accelerate(
     """
     if not 0 < seconds < math.inf:
         raise ValueError(f"seconds must be above 0 and finite, got {seconds}; 10 is the default")
+    if tolerance is not None and not 0 < tolerance < 1:
+        raise ValueError(f"tolerance must be in (0, 1), got {tolerance}; leave it out for results that are not rounded")
+    allowed = _allowed(formats, tolerance)
+    tolerance = _TOLERANCE if tolerance is None else tolerance
     with torch.random.fork_rng(devices=[]):
         subjects = _subjects(model, example_input)
         open_ = [one for one in subjects if not one.reason]
-        others = {one.name: rivals(one, formats) for one in open_}
-        path = kept.path_of(_question(model, example_input, open_, formats)) if cache and open_ else None
-        outcome = _remembered(path, model, others, example_input, open_) if path else None
+        others = {one.name: rivals(one, allowed, tolerance=tolerance) for one in open_}
+        path = kept.path_of(_question(model, example_input, open_, allowed, tolerance)) if cache and open_ else None
+        outcome = _remembered(path, model, others, example_input, open_, tolerance) if path else None
         from_cache = outcome is not None
         if outcome is None:
-            outcome = _measured(model, others, example_input, open_, seconds)
+            outcome = _measured(model, others, example_input, open_, seconds, tolerance)
             if path:
                 kept.write(path, _as_json(outcome))
     modules = dict(model.named_modules())
     changed = {
-        name: others[name][outcome.verdicts[name].chosen].train(modules[name].training)
+        name: others[name][outcome.verdicts[name].chosen].layer.train(modules[name].training)
         for name in outcome.settled.names
     }
     fast = copied(model, changed, sharing=False)
-    return fast, _table(model, fast, subjects, outcome, from_cache=from_cache)
+    return fast, _table(model, fast, subjects, others, outcome, from_cache=from_cache)
+
+
+def _allowed(
+    formats: Mapping[str, storages.Hold] | Sequence[str] | None, tolerance: float | None
+) -> Mapping[str, storages.Hold] | None:
+    """The formats to try by name; None for those of each layer's kind."""
+    if formats is None:
+        # Those that round hold linear layers, which any kind of layer that they cannot hold passes by.
+        return None if tolerance is None else {**storages.LINEAR, **storages.ROUNDED}
+    if isinstance(formats, Mapping):
+        return formats
+    every = {**storages.LINEAR, **storages.ROUNDED}
+    if isinstance(formats, str) or (unknown := [name for name in formats if name not in every]):
+        given = formats if isinstance(formats, str) else ", ".join(unknown)
+        raise ValueError(f"formats has {given!r}; give some of {', '.join(every)} as a tuple, or functions by name")
+    return {name: every[name] for name in formats}
 
 
 def _subjects(model: nn.Module, example: Any) -> list[Subject]:
@@ -100,18 +126,27 @@ def _subjects(model: nn.Module, example: Any) -> list[Subject]:
 
 def _measured(
     model: nn.Module,
-    others: Mapping[str, Mapping[str, nn.Module]],
+    others: Mapping[str, Mapping[str, Rival]],
     example: Any,
     open_: Sequence[Subject],
     seconds: float,
+    tolerance: float,
 ) -> _Outcome:
     share = _FOR_LAYERS * seconds / max(1, len(open_))
     verdicts = {one.name: judge(one, others[one.name], seconds=share) for one in open_}
     given = {one.name: one.given for one in open_}
     better = {name: verdict for name, verdict in verdicts.items() if verdict.chosen != given[name]}
-    layers = {name: others[name][verdict.chosen] for name, verdict in better.items()}
+    chosen = {name: others[name][verdict.chosen] for name, verdict in better.items()}
+    layers = {name: rival.layer for name, rival in chosen.items()}
     savings = {name: verdict.saved_ms(given[name]) for name, verdict in better.items()}
-    settled = settle(model, layers, savings, example, seconds=(1 - _FOR_LAYERS) * seconds)
+    settled = settle(
+        model,
+        layers,
+        savings,
+        example,
+        seconds=(1 - _FOR_LAYERS) * seconds,
+        tolerance=tolerance * _num_rounded(chosen),
+    )
     for name in better.keys() - set(settled.names):
         verdicts[name] = verdicts[name]._replace(
             chosen=given[name], reason=f"{verdicts[name].chosen} alone is faster, not in the whole model"
@@ -119,8 +154,17 @@ def _measured(
     return _Outcome(verdicts, settled)
 
 
+def _num_rounded(chosen: Mapping[str, Rival]) -> int:
+    return sum(rival.rounds for rival in chosen.values())
+
+
 def _remembered(
-    path: Any, model: nn.Module, others: Mapping[str, Mapping[str, nn.Module]], example: Any, open_: Sequence[Subject]
+    path: Any,
+    model: nn.Module,
+    others: Mapping[str, Mapping[str, Rival]],
+    example: Any,
+    open_: Sequence[Subject],
+    tolerance: float,
 ) -> _Outcome | None:
     """What an earlier call measured, if it is whole and what it chose still computes the same."""
     outcome = _from_json(kept.read(path))
@@ -133,13 +177,18 @@ def _remembered(
             return None
         if chosen != one.given and chosen not in others[one.name]:
             return None
-    layers = {name: others[name][outcome.verdicts[name].chosen] for name in outcome.settled.names}
+    taken = {name: others[name][outcome.verdicts[name].chosen] for name in outcome.settled.names}
+    trial = copied(model, {name: rival.layer for name, rival in taken.items()}, sharing=True).eval()
     expected = run(copied(model, {}, sharing=True).eval(), example)
-    return None if fault(copied(model, layers, sharing=True).eval(), example, expected) else outcome
+    return None if fault(trial, example, expected, tolerance=tolerance * _num_rounded(taken)) else outcome
 
 
 def _question(
-    model: nn.Module, example: Any, open_: Sequence[Subject], formats: Mapping[str, storages.Hold] | None
+    model: nn.Module,
+    example: Any,
+    open_: Sequence[Subject],
+    formats: Mapping[str, storages.Hold] | None,
+    tolerance: float,
 ) -> dict[str, Any]:
     inputs = [leaf for leaf in tree_leaves(example) if isinstance(leaf, Tensor)]
     tried = formats if formats is not None else {}
@@ -151,6 +200,7 @@ def _question(
         "layers": [one.describe() for one in open_],
         "formats": [sorted(one.kind.formats) for one in open_] if formats is None else None,
         "own_formats": {name: f"{hold.__module__}.{hold.__qualname__}" for name, hold in tried.items()},
+        "tolerance": tolerance,
     }
 
 
@@ -180,12 +230,19 @@ def _from_json(fields: dict[str, Any] | None) -> _Outcome | None:
 
 
 def _table(
-    model: nn.Module, fast: nn.Module, subjects: Sequence[Subject], outcome: _Outcome, *, from_cache: bool
+    model: nn.Module,
+    fast: nn.Module,
+    subjects: Sequence[Subject],
+    others: Mapping[str, Mapping[str, Rival]],
+    outcome: _Outcome,
+    *,
+    from_cache: bool,
 ) -> Accelerated:
     changed = dict(fast.named_modules())
     rows = []
     for one in subjects:
         verdict = outcome.verdicts.get(one.name, Verdict(one.given, {}, one.reason))
+        rival = others.get(one.name, {}).get(verdict.chosen, Rival(one.layer))
         rows.append(
             LayerTimes(
                 layer=one.name,
@@ -196,6 +253,8 @@ def _table(
                 given_bytes=storages.held_bytes(one.layer),
                 bytes=storages.held_bytes(changed[one.name]),
                 reason=verdict.reason,
+                rounded=rival.rounds,
+                difference=rival.difference,
             )
         )
     note = outcome.settled.note if subjects else f"{type(model).__name__} has no layer that can be held otherwise"

@@ -1,5 +1,6 @@
 """How a model calls its layers: the inputs that each one gets, in shape and in memory."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -106,34 +107,45 @@ def _stand_in(call: Call, generator: torch.Generator) -> Tensor:
     return torch.empty_strided(call.shape, call.stride, dtype=call.dtype).copy_(values)
 
 
-def agree(found: Any, expected: Any, *, roundings: float) -> bool:
+def agree(found: Any, expected: Any, *, roundings: float, tolerance: float = 0.0) -> bool:
     """Return whether outputs are equal but for rounding: every tensor in them, relative to its largest number.
 
     Args:
         found: any nesting of tensors.
         expected: the same nesting.
         roundings: what they may differ by, in units of the last place of the largest.
+        tolerance: what they may differ by beside, as a fraction of the largest.
     """
     mine, theirs = _tensors(found), _tensors(expected)
     return len(mine) == len(theirs) and all(
-        _agrees(*pair, roundings=roundings) for pair in zip(mine, theirs, strict=True)
+        difference(one, other) <= roundings * _last_place(other) + tolerance
+        for one, other in zip(mine, theirs, strict=True)
     )
+
+
+def difference(found: Tensor, expected: Tensor) -> float:
+    """Return how far numbers are from those expected at most, as a fraction of the largest; infinite for other kinds.
+
+    Args:
+        found: any tensor.
+        expected: a tensor; with another shape or dtype, or where other entries are finite, nothing can be compared.
+    """
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return math.inf
+    if not expected.is_floating_point():
+        # Indices of the largest may differ where two are equal but for rounding; the scores are looked at.
+        return 0.0
+    if not torch.equal(found.isfinite(), expected.isfinite()):
+        return math.inf
+    there = expected.isfinite()
+    apart, scale = (found - expected)[there].abs(), expected[there].abs()
+    return float(apart.max()) / max(float(scale.max()), 1e-30) if apart.numel() else 0.0
+
+
+def _last_place(expected: Tensor) -> float:
+    return torch.finfo(expected.dtype).eps if expected.is_floating_point() else 0.0
 
 
 def _tensors(outputs: Any) -> list[Tensor]:
     leaves: Iterable[Any] = tree_leaves(outputs)
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-
-
-def _agrees(found: Tensor, expected: Tensor, *, roundings: float) -> bool:
-    if found.shape != expected.shape or found.dtype != expected.dtype:
-        return False
-    if not expected.is_floating_point():
-        # Indices of the largest may differ where two are equal but for rounding; the scores are looked at.
-        return True
-    if not torch.equal(found.isfinite(), expected.isfinite()):
-        return False
-    there = expected.isfinite()
-    difference, scale = (found - expected)[there].abs(), expected[there].abs()
-    tolerance = roundings * torch.finfo(expected.dtype).eps
-    return not difference.numel() or float(difference.max()) <= tolerance * max(float(scale.max()), 1e-30)

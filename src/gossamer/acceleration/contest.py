@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer import formats
-from gossamer.acceleration.calls import agree, stand_ins
+from gossamer.acceleration.calls import agree, difference, stand_ins
 from gossamer.acceleration.subjects import Subject
 from gossamer.acceleration.timing import interleaved
 
@@ -35,25 +35,45 @@ class Verdict(NamedTuple):
         return self.times_ms[given] - self.times_ms[self.chosen]
 
 
-def rivals(subject: Subject, allowed: Mapping[str, formats.Hold] | None) -> dict[str, nn.Module]:
+class Rival(NamedTuple):
+    """A layer in another storage.
+
+    Attributes:
+        layer: that computes what the layer given computes.
+        rounds: whether its weight was rounded.
+        difference: where it was: the largest of its outputs' differences, as a fraction of the largest output.
+    """
+
+    layer: nn.Module
+    rounds: bool = False
+    difference: float = 0.0
+
+
+def rivals(subject: Subject, allowed: Mapping[str, formats.Hold] | None, *, tolerance: float) -> dict[str, Rival]:
     """Return the other storages that can hold a layer and compute what it computes, by name.
 
     Args:
         subject: a layer that is open to a change.
         allowed: formats to try; None: those of its kind.
+        tolerance: difference that is accepted of those that round, as a fraction of the largest output.
     """
     inputs = [tensor for tensor, _ in stand_ins(subject.calls, _device(subject))[0]]
+    rounding = tuple(formats.ROUNDED.values())
     found = {}
     with torch.no_grad():
         expected = [subject.layer(tensor) for tensor in inputs]
         for name, hold in (subject.kind.formats if allowed is None else allowed).items():
             other = None if name == subject.given else hold(subject.sparse)
-            if other is not None and agree([other(tensor) for tensor in inputs], expected, roundings=_ROUNDINGS):
-                found[name] = other
+            if other is None:
+                continue
+            outputs, rounds = [other(tensor) for tensor in inputs], hold in rounding
+            if agree(outputs, expected, roundings=_ROUNDINGS, tolerance=tolerance if rounds else 0.0):
+                largest = max(map(difference, outputs, expected), default=0.0) if rounds else 0.0
+                found[name] = Rival(other, rounds, largest)
     return found
 
 
-def judge(subject: Subject, others: Mapping[str, nn.Module], *, seconds: float) -> Verdict:
+def judge(subject: Subject, others: Mapping[str, Rival], *, seconds: float) -> Verdict:
     """Time a layer against its rivals and choose.
 
     Args:
@@ -65,7 +85,8 @@ def judge(subject: Subject, others: Mapping[str, nn.Module], *, seconds: float) 
         return Verdict(subject.given, {}, "nothing holds it in less memory than dense and computes the same")
     inputs, factor = stand_ins(subject.calls, _device(subject))
     every = [tensor for tensor, times in inputs for _ in range(times)]
-    contenders = {name: _pass(layer, every) for name, layer in {subject.given: subject.layer, **others}.items()}
+    layers = {subject.given: subject.layer} | {name: other.layer for name, other in others.items()}
+    contenders = {name: _pass(layer, every) for name, layer in layers.items()}
     with torch.no_grad():
         measured = interleaved(contenders, seconds=seconds, keep=subject.given, device=_device(subject))
     times = {name: factor * time for name, time in measured.items()}

@@ -16,6 +16,8 @@ class LayerTimes:
         given_bytes: memory that it took.
         bytes: memory that it takes now.
         reason: why it was left as it was; empty where it was not.
+        rounded: whether its values are rounded now.
+        difference: where they are: by how much outputs differed at most, as a fraction of the largest output.
     """
 
     layer: str
@@ -26,6 +28,8 @@ class LayerTimes:
     given_bytes: int
     bytes: int
     reason: str
+    rounded: bool = False
+    difference: float = 0.0
 
     @property
     def dense_ms(self) -> float | None:
@@ -36,6 +40,13 @@ class LayerTimes:
     def ms(self) -> float | None:
         """Milliseconds in the storage that was chosen; None where it was not timed."""
         return self.times_ms.get(self.chosen)
+
+    @property
+    def remark(self) -> str:
+        """Why it was left as it was, or that its values were rounded."""
+        if not self.rounded:
+            return self.reason
+        return f"values are rounded: outputs differ by up to {100 * self.difference:.2g} %"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +87,7 @@ class Accelerated:
 
 def _cells(row: LayerTimes) -> list[str]:
     times = _ms(row.dense_ms), row.chosen, _ms(row.ms)
-    return [row.layer or "(the model)", f"{100 * row.sparsity:.1f} %", *times, f"{row.bytes:,}", row.reason]
+    return [row.layer or "(the model)", f"{100 * row.sparsity:.1f} %", *times, f"{row.bytes:,}", row.remark]
 
 
 def _ms(value: float | None) -> str:

@@ -50,7 +50,13 @@ def copied(model: nn.Module, layers: Mapping[str, nn.Module], *, sharing: bool) 
 
 
 def settle(
-    model: nn.Module, layers: Mapping[str, nn.Module], savings: Mapping[str, float], example: Any, *, seconds: float
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    savings: Mapping[str, float],
+    example: Any,
+    *,
+    seconds: float,
+    tolerance: float,
 ) -> Settled:
     """Find layers to change that make the whole model faster: all, or the half that saves most, and so on.
 
@@ -60,6 +66,7 @@ def settle(
         savings: milliseconds that each saves alone.
         example: input of the model.
         seconds: about how long to time.
+        tolerance: what outputs may differ by beside rounding of sums, as a fraction of the largest.
     """
     reference = copied(model, {}, sharing=True).eval()
     expected = run(reference, example)
@@ -69,7 +76,7 @@ def settle(
         if not names:
             break
         trial = copied(model, {name: layers[name] for name in names}, sharing=True).eval()
-        if note := fault(trial, example, expected):
+        if note := fault(trial, example, expected, tolerance=tolerance):
             names = names[: len(names) // 2]
             continue
         times = _times(reference, trial, example, seconds=seconds / _TRIES)
@@ -82,20 +89,22 @@ def settle(
     return Settled((), given, given, f"left as it was: {note}")
 
 
-def fault(trial: nn.Module, example: Any, expected: Any) -> str:
+def fault(trial: nn.Module, example: Any, expected: Any, *, tolerance: float) -> str:
     """Say what is wrong with a model's outputs, or nothing.
 
     Args:
         trial: a model with changed layers.
         example: its input.
         expected: outputs of the model given.
+        tolerance: what outputs may differ by beside rounding of sums, as a fraction of the largest.
     """
     try:
         found = run(trial, example)
     except Exception as error:
         # A model may ask a layer for its weight, which another storage does not have.
         return f"it fails with changed layers ({type(error).__name__}: {str(error)[:200]})"
-    return "" if agree(found, expected, roundings=_ROUNDINGS) else "its outputs with changed layers are others"
+    same = agree(found, expected, roundings=_ROUNDINGS, tolerance=tolerance)
+    return "" if same else "its outputs with changed layers are others"
 
 
 def _times(reference: nn.Module, trial: nn.Module, example: Any, *, seconds: float) -> dict[str, float]:

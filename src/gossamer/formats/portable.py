@@ -4,9 +4,13 @@ import copy
 
 from torch import nn
 
+from gossamer.formats.bfloat16 import Bfloat16Linear
 from gossamer.formats.block import BlockLinear
 from gossamer.formats.compact import CompactLinear
 from gossamer.formats.constant_fan_in import FanInLinear
+from gossamer.formats.int8 import Int8Linear
+
+_HELD = (Bfloat16Linear, BlockLinear, CompactLinear, FanInLinear, Int8Linear)
 
 
 def portable(model: nn.Module) -> nn.Module:
@@ -17,7 +21,7 @@ def portable(model: nn.Module) -> nn.Module:
 
     Returns:
         A copy that computes the same; the model itself if there is nothing to change. Weights that were stored as
-        zeros are absent.
+        zeros are absent, and such as were rounded stay so.
 
     Example:
         >>> import torch
@@ -27,7 +31,7 @@ def portable(model: nn.Module) -> nn.Module:
         >>> portable(nn.Sequential(held))[0].num_active
         32
     """
-    layers = [module for module in model.modules() if isinstance(module, (BlockLinear, CompactLinear, FanInLinear))]
+    layers = [module for module in model.modules() if isinstance(module, _HELD)]
     if not layers:
         return model
     memo = {id(layer): layer.to_sparse().train(layer.training) for layer in layers}

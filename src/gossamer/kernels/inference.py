@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.kernels import block, cpu, fallback, fan_in
+from gossamer.kernels import block, cpu, fallback, fan_in, narrow
 
 _DTYPES = (torch.float32, torch.float64)
 _REFUSAL = (
@@ -89,6 +89,16 @@ def fan_in_linear(x_FB: Tensor, values: Tensor, indices: Tensor, bias: Tensor) -
     return result
 
 
+def narrow_linear(
+    x_FB: Tensor, pointers: Tensor, indices: Tensor, values: Tensor, scales: Tensor | None, bias: Tensor
+) -> Tensor:
+    """Return W x + b for a weight of fewer than 32 bits, shape [O, B]; arguments as `narrow.multiply` has them."""
+    if _is_plain(x_FB):
+        return _eager(_narrow_cpu, x_FB, pointers, indices, values, scales, bias)
+    result: Tensor = torch.ops.gossamer.narrow_linear(x_FB, pointers, indices, values, scales, bias)
+    return result
+
+
 def block_entries(columns: Tensor, pointers: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Return row and column of each value in blocks, int64, shape [blocks * r * c]; rows go up to P."""
     rows, width = shape
@@ -136,6 +146,25 @@ def _fan_in_cpu(x: Tensor, values: Tensor, indices: Tensor, bias: Tensor) -> Ten
 
 def _fan_in_plain(x: Tensor, values: Tensor, indices: Tensor, bias: Tensor) -> Tensor:
     return fallback.multiply(*fan_in_entries(indices), values.flatten(), x, bias.numel()) + bias[:, None]
+
+
+def _narrow_cpu(
+    x: Tensor, pointers: Tensor, indices: Tensor, values: Tensor, scales: Tensor | None, bias: Tensor
+) -> Tensor:
+    if not narrow.takes(x, values, scales, bias):
+        return _narrow_plain(x, pointers, indices, values, scales, bias)
+    x = x.contiguous()
+    result = x.new_empty(bias.numel(), x.shape[1])
+    narrow.multiply(pointers, indices, values, scales, bias, x, result)
+    return result
+
+
+def _narrow_plain(
+    x: Tensor, pointers: Tensor, indices: Tensor, values: Tensor, scales: Tensor | None, bias: Tensor
+) -> Tensor:
+    rows = torch.repeat_interleave(pointers.diff().long(), output_size=indices.numel())
+    sums = fallback.multiply(rows, indices.long(), values.to(x.dtype), x, bias.numel())
+    return (sums if scales is None else scales[:, None] * sums) + bias[:, None]
 
 
 def _is_plain(x: Tensor) -> bool:
@@ -200,3 +229,9 @@ _register(
     _block_plain,
 )
 _register("fan_in_linear", "Tensor x, Tensor values, Tensor indices, Tensor bias", _fan_in_cpu, _fan_in_plain)
+_register(
+    "narrow_linear",
+    "Tensor x, Tensor pointers, Tensor indices, Tensor values, Tensor? scales, Tensor bias",
+    _narrow_cpu,
+    _narrow_plain,
+)

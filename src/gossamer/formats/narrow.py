@@ -1,0 +1,109 @@
+"""What storages have in common that round: which layers they take, places of 16 bits, the checks of a state."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.formats.size import dense_bytes
+from gossamer.formats.state import problem_with
+from gossamer.nn import SparseLinear
+
+# Inputs that 16 bits can count.
+_MOST_NARROW = 1 << 16
+
+
+class Places(NamedTuple):
+    """Where the entries of a weight are.
+
+    Attributes:
+        pointers: entries of output r stand at [pointers[r], pointers[r + 1]), shape [out_features + 1].
+        indices: the input of each, ascending for an output, uint16 up to 65,536 inputs, else int32 or int64.
+    """
+
+    pointers: Tensor
+    indices: Tensor
+
+
+def taken(layer: nn.Module) -> SparseLinear | None:
+    """Return a layer as a truly sparse one if its weight can be rounded.
+
+    Args:
+        layer: a `SparseLinear`, or an `nn.Linear` with zeros, on the CPU and of float32.
+
+    Returns:
+        The layer that is truly sparse; None for all others.
+
+    Raises:
+        ValueError: an entry of the weight is not finite.
+    """
+    # A class of someone's own may compute something else, and with rounding nobody would notice.
+    sparse = layer if type(layer) is SparseLinear else None
+    if type(layer) is nn.Linear and layer.weight.is_cpu and not layer.weight.all():
+        sparse = SparseLinear.from_dense(layer)
+    if sparse is None or not sparse.values.is_cpu or sparse.values.dtype != torch.float32:
+        return None
+    check_finite(sparse.values.detach())
+    return sparse
+
+
+def check_finite(values: Tensor, *, into: str = "") -> None:
+    """Raise ValueError where a value is not finite.
+
+    Args:
+        values: any shape.
+        into: what they have been rounded to, for the text.
+    """
+    if wrong := int((~values.isfinite()).sum()):
+        after = f" in {into}" if into else ""
+        raise ValueError(
+            f"{wrong} of {values.numel()} weights are NaN or infinite{after}; only finite ones can be rounded"
+        )
+
+
+def places_of(layer: SparseLinear) -> Places:
+    """Return the places of a layer's entries, as narrow as its inputs allow."""
+    places = layer.topology
+    indices = places.column_indices.clone()
+    if layer.in_features <= _MOST_NARROW:
+        indices = indices.to(torch.uint16)
+    return Places(places.row_pointers.clone(), indices)
+
+
+def is_smaller(layer: SparseLinear, places: Places, *, bytes_each: int, bytes_an_output: int) -> bool:
+    """Return whether a layer takes less memory than a dense one.
+
+    Args:
+        layer: with its dense size.
+        places: of its entries.
+        bytes_each: of a value.
+        bytes_an_output: beside its values, such as a bias.
+    """
+    size = places.pointers.nbytes + places.indices.nbytes
+    size += bytes_each * layer.num_active + bytes_an_output * layer.out_features
+    return size < dense_bytes(layer)
+
+
+def bias_of(layer: SparseLinear) -> Tensor:
+    """Return the bias of a layer, zeros for none."""
+    if layer.bias is None:
+        return layer.values.detach().new_zeros(layer.out_features)
+    return layer.bias.detach().clone()
+
+
+def problem_with_places(indices: Any, pointers: Any, in_features: int) -> str | None:
+    """Say what is wrong with the places of a state, or None.
+
+    Args:
+        indices: of the state; None if it does not bring them.
+        pointers: of the state, or None.
+        in_features: what indices have to stay below.
+    """
+    # torch has no least and largest of unsigned integers.
+    indices = indices.long() if isinstance(indices, Tensor) else None
+    if (problem := problem_with(indices, in_features, pointers)) or indices is None or not isinstance(pointers, Tensor):
+        return problem
+    ascends = indices.diff() > 0
+    starts = pointers[(pointers > 0) & (pointers < indices.numel())].long()
+    ascends[starts - 1] = True
+    return None if bool(ascends.all()) else "places of an output must ascend, and none may come twice"
