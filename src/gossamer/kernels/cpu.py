@@ -21,7 +21,7 @@ from gossamer.kernels.blocks import NUMPY, OPTIONS, TASK, next_block, next_rows
 from gossamer.kernels.simd import CHUNK_BYTES, claim, dot, load, load_first, pick, pointer, put, width_bytes
 
 # Blocks for each thread: more than one, so that a thread that is held up is not waited for.
-_BLOCKS = 4
+BLOCKS = 4
 
 
 @njit(**OPTIONS)
@@ -102,9 +102,9 @@ def multiply(pointers: Tensor, indices: Tensor, values: Tensor, bias: Tensor, x_
     if batch == 1:
         return _run(vector.multiply_task(*_types(pointers, x_FB)), tensors, rows, active, features)
     cut = _plan(rows, features, active, batch, x_FB)
-    cursor, panels = _scratch(cut, rows)
+    cursor, panels = scratch(cut, rows)
     threads.run(
-        forward.task(*_types(pointers, x_FB), *_flags(cut)),
+        forward.task(*_types(pointers, x_FB), *flags(cut)),
         [
             *(tensor.data_ptr() for tensor in tensors),
             *(cursor, panels, rows, active, features, batch, cut.stripe),
@@ -131,10 +131,10 @@ def backward(
     outputs, batch = g_OB.shape
     columns, active = pointers.numel() - 1, indices.numel()
     cut = _plan(columns, outputs, active, batch, x_FB)
-    cursor, panels = _scratch(cut, columns)
+    cursor, panels = scratch(cut, columns)
     tensors = (pointers, indices, permutation, values, x_FB, g_OB, grad_x_FB, grad_values)
     threads.run(
-        backward_kernel.task(*_types(pointers, x_FB), *_flags(cut)),
+        backward_kernel.task(*_types(pointers, x_FB), *flags(cut)),
         [
             *(tensor.data_ptr() for tensor in tensors),
             *(cursor, panels, columns, active, outputs, batch, cut.stripe),
@@ -182,7 +182,7 @@ def transpose(x_BF: Tensor) -> Tensor:
 
 def _run(task: int, tensors: Sequence[Tensor], *sizes: int) -> None:
     numbers = [*(tensor.data_ptr() for tensor in tensors), *sizes]
-    threads.run(task, numbers, num_blocks=_BLOCKS * torch.get_num_threads())
+    threads.run(task, numbers, num_blocks=BLOCKS * torch.get_num_threads())
 
 
 def _types(pointers: Tensor, x: Tensor) -> tuple[type, type]:
@@ -201,7 +201,7 @@ def _plan(rows: int, gathered: int, active: int, batch: int, x: Tensor) -> panel
     )
 
 
-def _flags(cut: panels.Plan) -> tuple[panels.Width, tuple[int, ...], tuple[int, ...]]:
+def flags(cut: panels.Plan) -> tuple[panels.Width, tuple[int, ...], tuple[int, ...]]:
     """What the kernel is compiled for: (0,) for yes, () for no."""
     return cut.width, (0,) if cut.num_stripes > 1 else (), (0,) if cut.packs else ()
 
@@ -209,7 +209,7 @@ def _flags(cut: panels.Plan) -> tuple[panels.Width, tuple[int, ...], tuple[int, 
 _arenas = threading.local()
 
 
-def _scratch(cut: panels.Plan, rows: int) -> tuple[int, int]:
+def scratch(cut: panels.Plan, rows: int) -> tuple[int, int]:
     """Return the addresses of a cursor for each row and of the panels, in memory that is kept from call to call."""
     cursor_bytes = 8 * rows if cut.num_stripes > 1 else 0
     size = cursor_bytes + torch.get_num_threads() * cut.panel_bytes + 2 * CHUNK_BYTES

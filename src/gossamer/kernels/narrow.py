@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gossamer.kernels import narrow_vector, panels, threads
 from gossamer.kernels.blocks import OPTIONS, TASK, first_row, next_block
-from gossamer.kernels.cpu import _BLOCKS, _flags, _scratch
+from gossamer.kernels.cpu import BLOCKS, flags, scratch
 from gossamer.kernels.panels import pack, take
 from gossamer.kernels.simd import (
     add,
@@ -221,13 +221,13 @@ def multiply(
     addresses = [tensor.data_ptr() for tensor in tensors]
     if batch == 1:
         task = narrow_vector.task(*kinds, scaled)
-        return threads.run(task, [*addresses, rows, active, features], num_blocks=_BLOCKS * team)
+        return threads.run(task, [*addresses, rows, active, features], num_blocks=BLOCKS * team)
     cut = panels.plan(
         rows=rows, gathered=features, active=active, batch=batch, itemsize=4, team=team, widest=panels.WIDEST
     )
-    cursor, scratch = _scratch(cut, rows)
+    cursor, scratch = scratch(cut, rows)
     threads.run(
-        _task(*kinds, *_flags(cut), scaled),
+        _task(*kinds, *flags(cut), scaled),
         [*addresses, cursor, scratch, rows, active, features, batch, cut.stripe],
         num_blocks=cut.num_blocks,
     )
