@@ -225,10 +225,10 @@ def multiply(
     cut = panels.plan(
         rows=rows, gathered=features, active=active, batch=batch, itemsize=4, team=team, widest=panels.WIDEST
     )
-    cursor, scratch = scratch(cut, rows)
+    cursor, room = scratch(cut, rows)
     threads.run(
         _task(*kinds, *flags(cut), scaled),
-        [*addresses, cursor, scratch, rows, active, features, batch, cut.stripe],
+        [*addresses, cursor, room, rows, active, features, batch, cut.stripe],
         num_blocks=cut.num_blocks,
     )
     return None
