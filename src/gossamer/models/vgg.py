@@ -28,8 +28,8 @@ def vgg(
         depth: 11 or 16.
         num_classes: outputs, >= 1.
         generator: source of randomness for topologies and first values, on the CPU.
-        sparsity: fraction of all weights that do not exist, in [0, 1); 0: dense layers. Above 0 every convolution and the
-            linear layer are truly sparse but those that the budget leaves whole.
+        sparsity: fraction of all weights that do not exist, in [0, 1); 0: dense layers. Above 0 all convolutions and
+            the linear layer are truly sparse but those that the budget leaves whole.
         budget: splits what is kept over the layers.
 
     Returns:
