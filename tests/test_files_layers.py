@@ -1,6 +1,7 @@
 """Models of convolutions, embeddings and recurrent layers in files; those of linear layers are in test_files."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,13 +59,14 @@ def test_a_model_of_all_kinds_of_layers_comes_back_into_any_storage(tmp_path: Pa
     model = network(0.5)
     files.save(model, tmp_path / "file")
     torch.manual_seed(1)
-    into = {
+    architectures: dict[str, Callable[[], nn.Module]] = {
         "dense": Network,
         "another topology": lambda: network(0.8, seed=2),
         "partly sparse": lambda: sparsify(
             Network(), sparsity=0.3, generator=torch.Generator(), exclude=["rnn", "image*"]
         ),
-    }[architecture]()
+    }
+    into = architectures[architecture]()
     before = {name: tensor.clone() for name, tensor in into.state_dict().items()}
 
     loaded = files.load(tmp_path / "file", into)

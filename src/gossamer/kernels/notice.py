@@ -37,4 +37,4 @@ class _Notice(event.Listener):
 @cache
 def listen() -> None:
     """Print one line when Numba first compiles a kernel in this process, and never where all are on disk."""
-    event.register("numba:run_pass", _Notice())
+    event.register("numba:run_pass", _Notice())  # type: ignore[no-untyped-call]

@@ -44,11 +44,11 @@ def reinitialize_(model: nn.Module, *, generator: torch.Generator, survivors: Ma
         if weight.requires_grad and any(weight is other for other in drawn):
             weight[mask] = _draw(mask.flatten(1).nonzero()[:, 0], len(mask), generator).to(weight)
     for module in model.modules():
-        sparse = isinstance(module, SPARSE_LAYERS) and not isinstance(module, SparseEmbedding)
-        if sparse and module.values.requires_grad:
-            rows = topology.row_indices(module.topology).long()
-            module.values.copy_(_draw(rows, module.topology.shape[0], generator))
-        if sparse or isinstance(module, _DENSE):
+        sparse = module if isinstance(module, SPARSE_LAYERS) and not isinstance(module, SparseEmbedding) else None
+        if sparse is not None and sparse.values.requires_grad:
+            rows = topology.row_indices(sparse.topology).long()
+            sparse.values.copy_(_draw(rows, sparse.topology.shape[0], generator))
+        if sparse is not None or isinstance(module, _DENSE):
             for name, own in module.named_parameters(recurse=False):
                 if "bias" in name and own.requires_grad:
                     own.zero_()
