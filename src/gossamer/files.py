@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from gossamer import atomic, topology
 from gossamer.formats.portable import portable
-from gossamer.nn.sparse_linear import SparseLinear
+from gossamer.nn import SparseLinear
+from gossamer.nn.counterparts import SPARSE_LAYERS, can_be_sparse, empty_of, parts, weight_shape
 from gossamer.topology import Topology
 
 _FORMAT = "gossamer 1"
@@ -23,12 +25,13 @@ class SavedModel(NamedTuple):
 
     Attributes:
         tensors: the model's state by name.
-        sparse_layers: (out_features, in_features) of each truly sparse layer by name.
+        sparse_layers: shape of the weight of each truly sparse layer by name, as the dense layer has it; a recurrent
+            layer has several in it.
         metadata: the other texts that were saved along.
     """
 
     tensors: dict[str, Tensor]
-    sparse_layers: dict[str, tuple[int, int]]
+    sparse_layers: dict[str, tuple[int, ...]]
     metadata: dict[str, str]
 
 
@@ -49,9 +52,7 @@ def save(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | No
     """
     model = portable(model)
     layers = {
-        name: [layer.out_features, layer.in_features]
-        for name, layer in model.named_modules()
-        if isinstance(layer, SparseLinear)
+        name: list(weight_shape(layer)) for name, layer in model.named_modules() if isinstance(layer, SPARSE_LAYERS)
     }
     own = {"format": _FORMAT, "sparse_layers": json.dumps(layers)}
     if taken := own.keys() & (metadata or {}).keys():
@@ -88,13 +89,15 @@ def read(path: str | Path) -> SavedModel:
     return SavedModel(tensors, _checked_layers(path, text, tensors), metadata)
 
 
-def _checked_layers(path: Path, text: str, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
+def _checked_layers(path: Path, text: str, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     """The shapes of the truly sparse layers; a file can bring anything."""
-    layers: dict[str, tuple[int, int]] = {}
+    layers: dict[str, tuple[int, ...]] = {}
     name = ""
     try:
-        for name, (rows, columns) in json.loads(text).items():
-            layers[name] = int(rows), int(columns)
+        for name, sizes in json.loads(text).items():
+            layers[name] = tuple(int(size) for size in sizes)
+            if len(sizes) < 2 or min(layers[name]) < 0:
+                raise ValueError(f"a weight of shape {sizes}")
             places = topology_of(tensors, name, layers[name])
             topology.check_topology(places)
             values = tensors[f"{name}.values" if name else "values"]
@@ -106,10 +109,11 @@ def _checked_layers(path: Path, text: str, tensors: Mapping[str, Tensor]) -> dic
     return layers
 
 
-def topology_of(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, int]) -> Topology:
-    """Return the topology of a truly sparse layer from a state's tensors."""
+def topology_of(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Topology:
+    """Return the topology of a truly sparse layer, its weight as a matrix, from a state's tensors."""
     prefix = f"{name}." if name else ""
-    return Topology(shape, tensors[f"{prefix}row_pointers"], tensors[f"{prefix}column_indices"])
+    matrix = (shape[0], math.prod(shape[1:]))
+    return Topology(matrix, tensors[f"{prefix}row_pointers"], tensors[f"{prefix}column_indices"])
 
 
 def load(path: str | Path, model: nn.Module) -> nn.Module:
@@ -117,8 +121,8 @@ def load(path: str | Path, model: nn.Module) -> nn.Module:
 
     Args:
         path: a file that `save` wrote.
-        model: the architecture, its linear layers dense or truly sparse; it is left as it is. Devices and dtypes are
-            those of its parameters.
+        model: the architecture, its layers dense or truly sparse, at whatever places; it is left as it is. Devices
+            and dtypes are those of its parameters.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -128,23 +132,46 @@ def load(path: str | Path, model: nn.Module) -> nn.Module:
     modules = dict(model.named_modules())
     memo: dict[int, nn.Module] = {}
     for name, shape in saved.sparse_layers.items():
-        layer = modules.get(name)
-        if not isinstance(layer, (nn.Linear, SparseLinear)) or (layer.out_features, layer.in_features) != shape:
-            found = "none" if layer is None else f"a {type(layer).__name__}"
-            if isinstance(layer, (nn.Linear, SparseLinear)):
-                found = f"{layer.out_features} x {layer.in_features}"
+        found, dense = _place_of(name, modules)
+        if found != shape:
+            there = " x ".join(map(str, found)) if found else _described(modules.get(name))
             raise ValueError(
-                f"{path} is of another model: its layer {name!r} is truly sparse, {shape[0]} x {shape[1]}, there the "
-                f"model has {found}; give the architecture that was saved"
+                f"{path} is of another model: its layer {name!r} is truly sparse, {' x '.join(map(str, shape))}, there "
+                f"the model has {there}; give the architecture that was saved"
             )
-        if isinstance(layer, nn.Linear):
-            memo[id(layer)] = _room_for(topology_of(saved.tensors, name, shape), layer)
+        if isinstance(dense, nn.Linear):
+            memo[id(dense)] = _room_for(topology_of(saved.tensors, name, shape), dense)
+        elif dense is not None and id(dense) not in memo:
+            memo[id(dense)] = empty_of(dense)
     result: nn.Module = copy.deepcopy(model, memo)
     try:
         result.load_state_dict(saved.tensors)
     except RuntimeError as error:
         raise ValueError(f"{path} is of another model: {' '.join(str(error).split())}") from error
     return result
+
+
+def _described(layer: nn.Module | None) -> str:
+    return "none" if layer is None else f"a {type(layer).__name__}"
+
+
+def _place_of(name: str, modules: Mapping[str, nn.Module]) -> tuple[tuple[int, ...] | None, nn.Module | None]:
+    """Shape of the weight that a truly sparse layer would fill in a model; the dense layer that it takes the place of.
+
+    A recurrent layer is dense as a whole, while its weights are layers where it is truly sparse.
+    """
+    layer = modules.get(name)
+    if isinstance(layer, SPARSE_LAYERS):
+        return weight_shape(layer), None
+    if isinstance(layer, nn.Linear) or (layer is not None and can_be_sparse(layer) and "weight" in parts(layer)):
+        return tuple(layer.get_parameter("weight").shape), layer
+    path, _, inner = name.rpartition(".")
+    whole = modules.get(path)
+    if whole is not None and can_be_sparse(whole):
+        for own, part in parts(whole).items():
+            if part == inner:
+                return tuple(whole.get_parameter(own).shape), whole
+    return None, None
 
 
 def _room_for(places: Topology, linear: nn.Linear) -> SparseLinear:

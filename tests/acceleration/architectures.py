@@ -51,11 +51,18 @@ def lenet() -> nn.Sequential:
     return nn.Sequential(*front, nn.Flatten(), nn.Linear(256, 400), nn.ReLU(), nn.Linear(400, 10))
 
 
+def convolutions() -> nn.Sequential:
+    """Three convolutions of images, as in the first stages of a residual network."""
+    sizes = pairwise((3, 32, 32, 32))
+    parts = [part for pair in sizes for part in (nn.Conv2d(*pair, 3, padding=1), nn.BatchNorm2d(pair[1]), nn.ReLU())]
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+
+
 NAMES = ("mlp", "lenet", "transformer", "resnet", "text", "autoencoder")
 
 
 def pruned(name: str, sparsity: float) -> tuple[nn.Module, Tensor]:
-    """One of NAMES, most of its weights zero, in evaluation mode; and a batch."""
+    """One of NAMES, or "convolutions", most of its weights zero, in evaluation mode; and a batch."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model, example = _made(name)
@@ -72,6 +79,8 @@ def _made(name: str) -> tuple[nn.Module, Tensor]:
     if name == "resnet":
         model = models.resnet(8, num_classes=10, generator=torch.Generator().manual_seed(0))
         return model, torch.randn(2, 3, 32, 32)
+    if name == "convolutions":
+        return convolutions(), torch.randn(4, 3, 32, 32)
     if name == "text":
         return Text(), torch.randint(500, (32, 10))
     return chain(300, 200, 50, 200, 300), torch.randn(32, 300)

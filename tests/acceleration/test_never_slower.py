@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.acceleration import accelerate
+from gossamer.nn import SparseConv2d
 
 from .architectures import NAMES, pruned
 
@@ -47,6 +48,18 @@ def test_a_sparse_network_becomes_faster() -> None:
     with torch.no_grad():
         tries = (medians(lambda: model(example), lambda: fast(example)) for _ in range(3))
         assert any(result < 0.8 * given for given, result in tries), str(table)
+
+
+def test_a_sparse_network_of_convolutions_becomes_faster() -> None:
+    model, example = pruned("convolutions", 0.95)
+    fast, table = accelerate(model, example, cache=False, seconds=1.0)
+
+    assert table.is_faster
+    assert isinstance(fast[3], SparseConv2d)  # type: ignore[index]
+    assert table.bytes < 0.5 * table.given_bytes
+    with torch.no_grad():
+        tries = (medians(lambda: model(example), lambda: fast(example)) for _ in range(3))
+        assert any(result < 0.85 * given for given, result in tries), str(table)
 
 
 def test_a_candidate_that_is_slow_is_never_chosen() -> None:

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from gossamer import files
-from gossamer.nn import SparseLinear
+from gossamer.nn import SparseLinear, sparsify
 
 from .shell import TINY, good, refused
 
@@ -152,3 +152,18 @@ def test_the_table_fits_the_terminal_and_cuts_nothing(columns: str, monkeypatch:
     assert "1,500" in out
     assert "1500 x 1500" in out
     assert json.loads(good("inspect", "long.safetensors", "--json").out)["layers"][0]["name"] == name
+
+
+def test_convolutions_and_recurrent_layers_are_shown_with_their_shapes() -> None:
+    torch.manual_seed(0)
+    dense = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(2), nn.GRU(9, 3))
+    files.save(sparsify(dense, sparsity=0.5, generator=torch.Generator()), "images.safetensors")
+
+    layers = good("inspect", "images.safetensors", "--json").json["layers"]
+
+    shapes = {layer["name"]: layer["shape"] for layer in layers}
+    assert shapes == {"0": [4, 2, 3, 3], "2.input_0": [9, 9], "2.hidden_0": [9, 3]}
+    assert {layer["stored"] for layer in layers} == {"truly sparse"}
+    assert sum(layer["num_active"] for layer in layers) == (72 + 81 + 27) // 2
+    assert layers[0]["dense_bytes"] == 4 * 72
+    assert "4 x 2 x 3 x 3" in good("inspect", "images.safetensors").out

@@ -96,6 +96,32 @@ def test_convolutions_and_recurrent_layers_are_pruned(checkpoint: Path) -> None:
     assert [layer["num_active"] for layer in convolutions] == [4, 3]
 
 
+def test_pruned_convolutions_and_recurrent_layers_are_written_truly_sparse_and_load(checkpoint: Path) -> None:
+    dense = {"lstm": nn.LSTM(5, 4), "conv": nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(16, 2))}
+    for name, function in (("lstm", "recurrent"), ("conv", "convolutions")):
+        torch.save(dense[name].state_dict(), f"{name}.pt")
+        words = (
+            "prune",
+            f"{name}.pt",
+            "--model",
+            f"own_net:{function}",
+            "--sparsity",
+            "0.9",
+            "--out",
+            f"{name}.safetensors",
+        )
+        fields = good(*words, "--json").json
+
+        assert {layer["stored"] for layer in fields["layers"]} == {"truly sparse"}
+        model = gs.load(f"{name}.safetensors", dense[name])
+        found = [weight.num_active for weight in gs.prunable(model)]
+        assert found == [layer["num_active"] for layer in fields["layers"]]
+    assert isinstance(gs.load("lstm.safetensors", dense["lstm"]), gs.nn.SparseLSTM)
+    assert isinstance(gs.load("conv.safetensors", dense["conv"]).get_submodule("0"), gs.nn.SparseConv2d)
+    again = good("prune", "conv.safetensors", "--model", "own_net:convolutions", "--sparsity", "0.95", "--json").json
+    assert {layer["stored"] for layer in again["layers"]} == {"truly sparse"}
+
+
 def test_what_was_pruned_can_be_pruned_again(checkpoint: Path) -> None:
     good("prune", "net.pt", "--model", "own_net:build", "--sparsity", "0.8", "--out", "once.safetensors")
 

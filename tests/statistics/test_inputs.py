@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gossamer import statistics
+from gossamer import statistics, to_sparse
 from gossamer.nn import SparseLinear
 from gossamer.statistics.inputs import unfolded
 
@@ -74,6 +74,26 @@ def test_a_truly_sparse_layer_is_measured_as_a_dense_one() -> None:
     found = statistics.input_moments(layer, {"": layer}, [torch.ones(5, 4)], gram=True)
 
     assert found[""].square.tolist() == [5.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv2d(3, 4, (3, 2), padding=(2, 1), stride=(1, 2), dilation=(2, 1)), (2, 3, 7, 6)),
+        (nn.Conv2d(3, 4, 3, padding="same"), (3, 7, 6)),
+        (nn.Conv1d(3, 4, 3, padding=1, stride=2), (2, 3, 9)),
+    ],
+    ids=str,
+)
+def test_a_truly_sparse_convolution_is_measured_as_a_dense_one(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    layer.get_parameter("weight").data.view(-1)[::2] = 0
+    sparse, batch = to_sparse(layer), torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+    expected = statistics.input_moments(layer, {"": layer}, [batch], gram=True)[""]
+    found = statistics.input_moments(sparse, {"": sparse}, [batch], gram=True)[""]
+
+    assert found.num_rows == expected.num_rows
+    torch.testing.assert_close(found.gram, expected.gram)
 
 
 @pytest.mark.parametrize(

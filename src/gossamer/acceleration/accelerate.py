@@ -40,9 +40,9 @@ def accelerate(
 ) -> tuple[nn.Module, Accelerated]:
     """Return a copy of a model that infers faster, and a table of what was measured; never a slower model.
 
-    Each linear layer with zeros, masked or truly sparse, is timed in every storage that can hold it, with inputs of the
-    shapes and strides that the example brings it. One that is 5 % faster than the layer given takes its place. Then
-    the whole model is timed against the one given, and what does not make it faster is taken back.
+    Each linear layer and convolution with zeros, masked or truly sparse, is timed in every storage that can hold it,
+    with inputs of the shapes and strides that the example brings it. One that is 5 % faster than the layer given takes
+    its place. Then the whole model is timed against the one given, and what does not make it faster is taken back.
 
     Args:
         model: any module, which is left as it is. It is measured in evaluation mode; the copy has the modes of the

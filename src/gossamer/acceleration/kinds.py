@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from gossamer import formats
-from gossamer.nn import SparseLinear
+from gossamer.nn import SparseConv1d, SparseConv2d, SparseLinear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,11 @@ class Kind:
 
 
 # A kind of layer needs a row here and nothing else; formats that suit every kind are `formats.ANY`.
-KINDS = (Kind(dense=nn.Linear, sparse=SparseLinear, formats=formats.LINEAR),)
+KINDS = (
+    Kind(dense=nn.Linear, sparse=SparseLinear, formats=formats.LINEAR),
+    Kind(dense=nn.Conv2d, sparse=SparseConv2d, formats=formats.ANY),
+    Kind(dense=nn.Conv1d, sparse=SparseConv1d, formats=formats.ANY),
+)
 
 
 def kind_of(layer: nn.Module) -> Kind | None:

@@ -71,6 +71,8 @@ def subject(model: nn.Module, name: str, layer: nn.Module, calls: Calls) -> Subj
     reason = _unfit(layer, weight, calls) or _sharing(model, layer)
     if not reason and given == "dense" and sparsity == 0:
         reason = "none of its weights is zero"
+    if not reason and getattr(layer, "padding_mode", "zeros") != "zeros":
+        reason = "it pads with something else than zeros, as no truly sparse layer does"
     sparse = None
     if not reason:
         sparse = layer if given == "csr" else kind.sparse.from_dense(layer)

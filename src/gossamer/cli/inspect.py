@@ -16,7 +16,7 @@ from gossamer.cli.tables import say, show_table, size_text
 from gossamer.counts import sparsity_of
 from gossamer.files import SavedModel
 
-_PARTS = ("values", "row_pointers", "column_indices", "column_pointers")
+_PARTS = ("values", "row_pointers", "column_indices", "column_pointers", "weight_shape", "size")
 
 
 def inspect(
@@ -53,7 +53,7 @@ def describe(saved: SavedModel) -> list[dict[str, Any]]:
         places = files.topology_of(saved.tensors, name, shape)
         parts = [saved.tensors[prefix + part] for part in _PARTS if prefix + part in saved.tensors]
         fan_in = places.row_pointers.diff()
-        fan_out = places.column_indices.bincount(minlength=shape[1])
+        fan_out = places.column_indices.bincount(minlength=places.shape[1])
         layers.append(_layer(prefix.rstrip("."), "truly sparse", list(shape), parts, parts[0], fan_in, fan_out))
     inside = tuple(f"{name}." if name else "" for name in saved.sparse_layers)
     for name, tensor in saved.tensors.items():

@@ -6,33 +6,38 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from gossamer import data, statistics, training
 from gossamer.cli.tables import counted, say, show_table, size_text
 from gossamer.counts import sparsity_of
-from gossamer.nn import SparseLinear, to_dense, to_sparse
+from gossamer.nn import to_dense, to_sparse
+from gossamer.nn.counterparts import can_be_sparse, parts
 from gossamer.weights import numel, prunable
 
 
 def store(model: nn.Module) -> nn.Module:
-    """Return a model with linear layers truly sparse where that is smaller; the others stay dense, zeros and all."""
+    """Return a model with layers truly sparse where that is smaller; the others stay dense, zeros and all."""
     owners = Counter(id(one) for module in model.modules() for one in module._parameters.values() if one is not None)
-    linear = {name: layer for name, layer in model.named_modules() if type(layer) is nn.Linear}
+    layers = {name: layer for name, layer in model.named_modules() if can_be_sparse(layer)}
     whole = [
         name
-        for name, layer in linear.items()
-        if _sparse_bytes(layer.weight) >= layer.weight.nbytes
+        for name, layer in layers.items()
+        if _sparse_bytes(layer) >= sum(layer.get_parameter(own).nbytes for own in parts(layer))
         # What others share cannot be replaced.
         or any(owners[id(one)] > 1 for one in layer.parameters())
     ]
-    return to_sparse(model, exclude=[glob.escape(name) for name in whole]) if len(whole) < len(linear) else model
+    return to_sparse(model, exclude=[glob.escape(name) for name in whole]) if len(whole) < len(layers) else model
 
 
-def _sparse_bytes(weight: torch.Tensor) -> int:
-    """Values, their columns, row pointers and column pointers: 32 bits an index."""
-    return int(weight.count_nonzero()) * (weight.element_size() + 4) + 4 * (sum(weight.shape) + 2)
+def _sparse_bytes(layer: nn.Module) -> int:
+    """Values, their columns, row pointers and, of linear layers, column pointers: 32 bits an index."""
+    total = 0
+    for own in parts(layer):
+        weight = layer.get_parameter(own)
+        pointers = len(weight) + 1 + (weight.shape[1] + 1 if weight.dim() == 2 else 0)
+        total += int(weight.count_nonzero()) * (weight.element_size() + 4) + 4 * pointers
+    return total
 
 
 def describe_pruned(
@@ -46,7 +51,13 @@ def describe_pruned(
         stored: the same from `store`.
         dataset: whose test rows are looked at.
     """
-    sparse = {f"{name}.weight".lstrip(".") for name, layer in stored.named_modules() if isinstance(layer, SparseLinear)}
+    after = dict(stored.named_modules())
+    sparse = {
+        f"{name}.{own}".lstrip(".")
+        for name, layer in small.named_modules()
+        if can_be_sparse(layer) and type(after[name]) is not type(layer)
+        for own in parts(layer)
+    }
     layers: list[dict[str, Any]] = []
     for weight in prunable(small, embeddings=True, frozen=True):
         active = int(weight.values().count_nonzero())
@@ -109,7 +120,7 @@ def show_pruned(fields: dict[str, Any], title: str, *, written: Path | None) -> 
     if small < dense:
         say(f"the model takes {size_text(small)}, {dense / small:.1f} times less than the dense {size_text(dense)}")
     else:
-        say(f"the model is not smaller than the dense {size_text(dense)}: too few weights go, or not of linear layers")
+        say(f"the model is not smaller than the dense {size_text(dense)}: too few weights go")
     if whole := [layer["name"] for layer in layers if layer["stored"] == "dense" and layer["sparsity"] > 0]:
         say(f"dense with zeros, so neither smaller nor faster: {', '.join(whole)}")
     if written is not None:

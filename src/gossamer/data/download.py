@@ -7,9 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
 
 def fetch(url: str, target: Path, *, check: Callable[[Path], object]) -> None:
     """Download a file, check it, and only then give it its name.
@@ -61,6 +58,10 @@ class _Bar:
     """A progress bar on standard error with the methods that pooch calls."""
 
     def __init__(self, name: str) -> None:
+        # Here, so that who downloads nothing does not wait for them.
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
         columns = TextColumn("Downloading {task.description}"), BarColumn(), DownloadColumn()
         self._progress = Progress(*columns, console=Console(stderr=True))
         self._task = self._progress.add_task(name, total=None)

@@ -12,7 +12,7 @@ def random(
     """Choose `count` absent entries uniformly over the whole weight.
 
     Args:
-        kept: linear indices that are active, ascending, shape [n], int64, none in a closed row or column.
+        kept: linear indices that are active, ascending, shape [n], int64.
         closed_rows: bool, shape [rows]; where nothing grows.
         closed_columns: bool, shape [columns], likewise.
         count: how many.
@@ -39,6 +39,7 @@ def random(
     # Number the open rows and columns among themselves, draw in that smaller matrix, and number back.
     rows, columns = (~closed_rows).nonzero().flatten(), (~closed_columns).nonzero().flatten()
     width = closed_columns.numel()
+    kept = kept[~(closed_rows[kept // max(1, width)] | closed_columns[kept % max(1, width)])]
     row_rank, column_rank = (~closed_rows).cumsum(0) - 1, (~closed_columns).cumsum(0) - 1
     dense_kept = row_rank[kept // width] * columns.numel() + column_rank[kept % width]
     drawn = sampling.absent(dense_kept, rows.numel() * columns.numel(), count, generator=generator)

@@ -4,8 +4,11 @@ import numpy as np
 import torch
 from numba import carray, cfunc, njit, types
 
-from gossamer.kernels import threads
+from gossamer.kernels import notice, threads
 from gossamer.kernels.simd import claim
+
+# Here, because every module of kernels imports this one.
+notice.listen()
 
 OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 TASK = cfunc(types.void(types.CPointer(types.int64)), cache=True)

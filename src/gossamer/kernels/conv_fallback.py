@@ -89,6 +89,37 @@ def grad_values(grad: Tensor, x: Tensor, row_pointers: Tensor, column_indices: T
     return weight.flatten()[_linear(row_pointers, column_indices, shape[1] * window.places)]
 
 
+def grad_rows(grad: Tensor, x: Tensor, window: Window, start: int, stop: int) -> Tensor:
+    """Return the gradient of the whole weights of some output channels, as if all existed.
+
+    Args:
+        grad: of the output, shape [N, O, height, width].
+        x: the input, shape [N, C, H, W].
+        window: kernel, stride, padding, dilation and groups.
+        start: first output channel.
+        stop: the one after the last.
+
+    Returns:
+        Shape [stop - start, C / groups * kernel places].
+
+    Cost: 2 N (stop - start) C / groups * kernel places * height * width flops.
+    """
+    inputs, outputs = x.shape[1] // window.groups, grad.shape[1] // window.groups
+    x, parts = _padded(x, window), []
+    while start < stop:
+        first = start // outputs
+        # A stretch within one group, or of whole groups: torch takes these in one call.
+        num_groups = (stop - start) // outputs if start % outputs == 0 else 0
+        end = start + num_groups * outputs if num_groups else min(stop, (first + 1) * outputs)
+        num_groups = max(1, num_groups)
+        options = _options(window._replace(groups=num_groups))
+        shape = (end - start, inputs, window.kernel_height, window.kernel_width)
+        part = x[:, first * inputs : (first + num_groups) * inputs]
+        parts.append(gradients.conv2d_weight(part, shape, grad[:, start:end], *options).flatten(1))
+        start = end
+    return torch.cat(parts) if len(parts) != 1 else parts[0]
+
+
 def _linear(row_pointers: Tensor, column_indices: Tensor, columns: int) -> Tensor:
     rows = torch.repeat_interleave(row_pointers.diff().long(), output_size=column_indices.numel())
     return rows * columns + column_indices.long()

@@ -4,28 +4,44 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gossamer import budgets
+from gossamer.models.born_sparse import born_sparse
 from gossamer.models.first_values import draw_
 
 
-def resnet(depth: int, *, num_classes: int, generator: torch.Generator, width: int = 16) -> nn.Sequential:
+def resnet(
+    depth: int,
+    *,
+    num_classes: int,
+    generator: torch.Generator,
+    width: int = 16,
+    sparsity: float = 0.0,
+    budget: budgets.Budget = budgets.erk,
+) -> nn.Sequential:
     """Make the residual network of CIFAR-10 papers: three stages of equal blocks of two convolutions.
 
     Args:
         depth: 6 n + 2 for n blocks a stage: 8, 14, 20, ...
         num_classes: outputs, >= 1.
-        generator: source of the first values, on the CPU.
+        generator: source of randomness for topologies and first values, on the CPU.
         width: channels of the first stage; the others have two and four times as many.
+        sparsity: fraction of all weights that do not exist, in [0, 1); 0: dense layers. Above 0 all convolutions and
+            the linear layer are truly sparse but those that the budget leaves whole.
+        budget: splits what is kept over the layers.
 
     Returns:
         A model from [batch, 3, 32, 32] to [batch, num_classes].
 
     Raises:
-        ValueError: no such depth.
+        ValueError: no such depth, or sparsity out of range.
 
     Example:
         >>> model = resnet(20, num_classes=10, generator=torch.Generator())
         >>> sum(weight.numel() for weight in model.parameters() if weight.dim() > 1)
         270896
+        >>> sparse = resnet(20, num_classes=10, sparsity=0.9, generator=torch.Generator())
+        >>> sparse[3].conv1.num_active
+        646
 
     Source:
         He, Zhang, Ren, Sun. Deep residual learning for image recognition. CVPR 2016, arXiv:1512.03385.
@@ -45,7 +61,7 @@ def resnet(depth: int, *, num_classes: int, generator: torch.Generator, width: i
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes)]
     model = nn.Sequential(*stem, *blocks, *head)
     draw_(model, generator=generator)
-    return model
+    return born_sparse(model, sparsity=sparsity, budget=budget, generator=generator)
 
 
 class _Block(nn.Module):

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from gossamer import budgets
+from gossamer.models.born_sparse import born_sparse
 from gossamer.models.first_values import draw_
 
 # Channels of each convolution; M halves the image.
@@ -12,19 +14,29 @@ _PLANS = {
 }
 
 
-def vgg(depth: int, *, num_classes: int, generator: torch.Generator) -> nn.Sequential:
+def vgg(
+    depth: int,
+    *,
+    num_classes: int,
+    generator: torch.Generator,
+    sparsity: float = 0.0,
+    budget: budgets.Budget = budgets.erk,
+) -> nn.Sequential:
     """Make a VGG network with batch normalisation and one linear layer, as in pruning papers on CIFAR-10.
 
     Args:
         depth: 11 or 16.
         num_classes: outputs, >= 1.
-        generator: source of the first values, on the CPU.
+        generator: source of randomness for topologies and first values, on the CPU.
+        sparsity: fraction of all weights that do not exist, in [0, 1); 0: dense layers. Above 0 all convolutions and
+            the linear layer are truly sparse but those that the budget leaves whole.
+        budget: splits what is kept over the layers.
 
     Returns:
         A model from [batch, 3, 32, 32] to [batch, num_classes].
 
     Raises:
-        ValueError: another depth.
+        ValueError: another depth, or sparsity out of range.
 
     Example:
         >>> model = vgg(16, num_classes=10, generator=torch.Generator())
@@ -48,4 +60,4 @@ def vgg(depth: int, *, num_classes: int, generator: torch.Generator) -> nn.Seque
             layers.append(nn.MaxPool2d(2))
     model = nn.Sequential(*layers, nn.AvgPool2d(2), nn.Flatten(), nn.Linear(channels, num_classes))
     draw_(model, generator=generator)
-    return model
+    return born_sparse(model, sparsity=sparsity, budget=budget, generator=generator)

@@ -8,6 +8,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from gossamer.nn import AllReLU, Dropout, ReLU, SparseLinear
+from gossamer.nn.counterparts import SPARSE_LAYERS, SPARSE_RECURRENT
 from gossamer.weights import Weight
 
 # Between two linear layers these leave neuron j where it is and treat it alone.
@@ -76,7 +77,8 @@ def find_readers(model: nn.Module, weights: Sequence[Weight]) -> dict[str, str]:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (SparseLinear, AllReLU, Dropout, ReLU)) or super().is_leaf_module(m, module_qualified_name)
+        own = isinstance(m, (*SPARSE_LAYERS, *SPARSE_RECURRENT, AllReLU, Dropout, ReLU))
+        return own or super().is_leaf_module(m, module_qualified_name)
 
 
 def _weight_of(node: fx.Node, modules: dict[str, nn.Module], names: dict[int, str]) -> str | None:

@@ -8,12 +8,13 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from gossamer import masks, sampling, topology
 from gossamer.growth import fan_in_uniform
-from gossamer.nn import SparseLinear
+from gossamer.nn import SparseEmbedding
+from gossamer.nn.counterparts import SPARSE_LAYERS
 from gossamer.rewinding.early import check_whole, early_values
 from gossamer.rewinding.rewind import rewind_
 from gossamer.rewinding.survivors import Masks, sparse_layers, surviving
 
-_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, SparseLinear)
+_DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
@@ -43,10 +44,11 @@ def reinitialize_(model: nn.Module, *, generator: torch.Generator, survivors: Ma
         if weight.requires_grad and any(weight is other for other in drawn):
             weight[mask] = _draw(mask.flatten(1).nonzero()[:, 0], len(mask), generator).to(weight)
     for module in model.modules():
-        if isinstance(module, SparseLinear) and module.values.requires_grad:
-            rows = topology.row_indices(module.topology).long()
-            module.values.copy_(_draw(rows, module.out_features, generator))
-        if isinstance(module, _LAYERS):
+        sparse = module if isinstance(module, SPARSE_LAYERS) and not isinstance(module, SparseEmbedding) else None
+        if sparse is not None and sparse.values.requires_grad:
+            rows = topology.row_indices(sparse.topology).long()
+            sparse.values.copy_(_draw(rows, sparse.topology.shape[0], generator))
+        if sparse is not None or isinstance(module, _DENSE):
             for name, own in module.named_parameters(recurse=False):
                 if "bias" in name and own.requires_grad:
                     own.zero_()
@@ -80,7 +82,11 @@ def shuffle_masks_(
         for name, (mask, weight) in surviving(model, None, embeddings=False).items()
         if weight.requires_grad
     }
-    sparse = {path: layer for path, layer in sparse_layers(model).items() if layer.values.requires_grad}
+    sparse = {
+        path: layer
+        for path, layer in sparse_layers(model).items()
+        if layer.values.requires_grad and not isinstance(layer, SparseEmbedding)
+    }
     if earlier is not None:
         early_values(model, earlier)
         check_whole(earlier, shuffled, sparse)

@@ -1,15 +1,17 @@
 """What a snapshot has for each entry of a model's state, checked as a whole before anything is changed."""
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from gossamer import topology
-from gossamer.nn import SparseLinear
+from gossamer.nn.counterparts import SparseLayer, weight_shape
 from gossamer.rewinding.survivors import Masks, sparse_layers
 
-_TOPOLOGY = ("row_pointers", "column_indices", "column_pointers")
+# The last three say what the shape of the weight is, each for another kind of layer.
+_TOPOLOGY = ("row_pointers", "column_indices", "column_pointers", "weight_shape", "size")
 
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -28,11 +30,10 @@ def early_values(model: nn.Module, earlier: Mapping[str, Tensor]) -> dict[str, T
             f"the snapshot has {', '.join(unknown)}, the model has not; take it from a model of the same architecture"
         )
     values = {path + "values": _values_at(layer, path, earlier) for path, layer in sparse.items()}
+    places = {path + part for path in sparse for part in _TOPOLOGY}
     # In the order of the state, so that what happens is the same in every process.
     values |= {
-        name: _fitting(earlier, name, now)
-        for name, now in state.items()
-        if name not in values and not name.endswith(_TOPOLOGY)
+        name: _fitting(earlier, name, now) for name, now in state.items() if name not in values and name not in places
     }
     _check_values(model, values)
     return values
@@ -51,17 +52,18 @@ def _check_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
             )
 
 
-def _values_at(layer: SparseLinear, path: str, earlier: Mapping[str, Tensor]) -> Tensor:
+def _values_at(layer: SparseLayer, path: str, earlier: Mapping[str, Tensor]) -> Tensor:
     """What the snapshot, dense or truly sparse there, has at the places that are active now."""
     places = topology.linear_indices(layer.topology)
     if path + "weight" in earlier:
         shape, values = tuple(earlier[path + "weight"].shape), earlier[path + "weight"].flatten().to(places.device)
         was = None
     else:
-        then, values = _sparse_entry(earlier, path)
-        shape, was = then.shape, topology.linear_indices(then).to(places.device)
-    if shape != layer.topology.shape:
-        raise ValueError(f"the weight of {path} has shape {shape} in the snapshot, {layer.topology.shape} in the model")
+        shape, then, values = _sparse_entry(earlier, path)
+        was = topology.linear_indices(then).to(places.device)
+    now = weight_shape(layer)
+    if shape != now:
+        raise ValueError(f"the weight of {path} has shape {shape} in the snapshot, {now} in the model")
     if was is None:
         return values[places]
     if not was.numel():
@@ -74,8 +76,8 @@ def _fitting(earlier: Mapping[str, Tensor], name: str, now: Tensor) -> Tensor:
     """What the snapshot has under a name, made dense if it is truly sparse there; of the right shape."""
     path = name.removesuffix("weight")
     if name not in earlier and path + "values" in earlier:
-        then, values = _sparse_entry(earlier, path)
-        value = values.new_zeros(then.shape)
+        shape, then, values = _sparse_entry(earlier, path)
+        value = values.new_zeros(shape)
         value.view(-1)[topology.linear_indices(then)] = values
     else:
         value = _entry(earlier, name)
@@ -84,9 +86,15 @@ def _fitting(earlier: Mapping[str, Tensor], name: str, now: Tensor) -> Tensor:
     return value
 
 
-def _sparse_entry(earlier: Mapping[str, Tensor], path: str) -> tuple[topology.Topology, Tensor]:
-    values, rows, columns, inputs = (_entry(earlier, path + part) for part in ("values", *_TOPOLOGY))
-    return topology.Topology((rows.numel() - 1, inputs.numel() - 1), rows, columns), values
+def _sparse_entry(earlier: Mapping[str, Tensor], path: str) -> tuple[tuple[int, ...], topology.Topology, Tensor]:
+    """Shape of the dense weight, its topology as a matrix, and the values."""
+    values, rows, columns = (_entry(earlier, path + part) for part in ("values", *_TOPOLOGY[:2]))
+    given = next((earlier[path + part] for part in ("weight_shape", "size") if path + part in earlier), None)
+    if given is not None:
+        shape = tuple(map(int, given))
+    else:
+        shape = (rows.numel() - 1, _entry(earlier, path + "column_pointers").numel() - 1)
+    return shape, topology.Topology((shape[0], math.prod(shape[1:])), rows, columns), values
 
 
 def _entry(earlier: Mapping[str, Tensor], name: str) -> Tensor:
@@ -95,7 +103,7 @@ def _entry(earlier: Mapping[str, Tensor], name: str) -> Tensor:
     return earlier[name]
 
 
-def check_whole(earlier: Mapping[str, Tensor], shuffled: Masks, sparse: Mapping[str, SparseLinear]) -> None:
+def check_whole(earlier: Mapping[str, Tensor], shuffled: Masks, sparse: Mapping[str, SparseLayer]) -> None:
     """Raise unless the snapshot has a value for whatever place a weight may move to."""
     # What is whole stays where it is, and may have been zero.
     moved = [name for name, mask in shuffled.items() if not bool(mask.all())]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from gossamer.nn import SparseLinear
+from gossamer.nn.counterparts import SPARSE_LAYERS, SparseLayer
 from gossamer.weights.prunable import own_weights
 
 Masks = Mapping[str, Tensor]
@@ -20,7 +20,7 @@ def surviving(
     for path, module in model.named_modules(remove_duplicate=False):
         for own in own_weights(module, embeddings=embeddings):
             # One that is computed by a parametrization is no parameter.
-            weight = None if isinstance(module, SparseLinear) else module._parameters.get(own)
+            weight = None if isinstance(module, SPARSE_LAYERS) else module._parameters.get(own)
             if weight is not None:
                 names.setdefault(weight, []).append(f"{path}.{own}".lstrip("."))
     found = {}
@@ -47,7 +47,7 @@ def is_same(parameter: Tensor, entry: Tensor) -> bool:
     return mine == theirs
 
 
-def sparse_layers(model: nn.Module) -> dict[str, SparseLinear]:
+def sparse_layers(model: nn.Module) -> dict[str, SparseLayer]:
     """The truly sparse layers by the prefix of their names in a state."""
     modules = model.named_modules(remove_duplicate=False)
-    return {f"{path}.".lstrip("."): module for path, module in modules if isinstance(module, SparseLinear)}
+    return {f"{path}.".lstrip("."): module for path, module in modules if isinstance(module, SPARSE_LAYERS)}

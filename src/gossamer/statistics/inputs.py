@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gossamer.nn import SparseLinear
+from gossamer.nn import SparseConv1d, SparseConv2d, SparseLinear
 from gossamer.statistics.batches import call, device_of, read
 from gossamer.statistics.untouched import untouched
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
+_SPARSE_CONVOLUTIONS = (SparseConv1d, SparseConv2d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, *_SPARSE_CONVOLUTIONS)
 
 
 class Moments(NamedTuple):
@@ -38,7 +39,7 @@ def input_moments(
 
     Args:
         model: measured in evaluation mode, left as it is.
-        owners: module of each weight by name: Linear, SparseLinear, Conv1d or Conv2d of one group.
+        owners: module of each weight by name: linear, or a convolution of one group, dense or truly sparse.
         data: batches; targets are not looked at.
         gram: whether to sum the outer products too, of in^2 numbers each.
 
@@ -86,6 +87,11 @@ def unfolded(module: nn.Module, inputs: Tensor) -> Tensor:
         return _columns(image, (1, *module.kernel_size), (1, *module.dilation), (1, *module.stride))
     if isinstance(module, nn.Conv2d):
         return _columns(padded(module, inputs), module.kernel_size, module.dilation, module.stride)
+    if isinstance(module, _SPARSE_CONVOLUTIONS):
+        window, axes = module.window, len(module.kernel_size)
+        image = inputs if inputs.dim() == axes + 2 else inputs[None]
+        image = F.pad(image if axes == 2 else image[:, :, None], (window.left, window.right, window.top, window.bottom))
+        return _columns(image, window[:2], window[8:10], window[2:4])
     return inputs.reshape(-1, inputs.shape[-1])
 
 

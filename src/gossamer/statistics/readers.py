@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.nn import SparseLinear
+from gossamer.nn import SparseConv1d, SparseConv2d, SparseLinear
 from gossamer.statistics.batches import device_of, read
 from gossamer.statistics.untouched import untouched
 from gossamer.statistics.watch import LAYERS, NORMS, Reader, Use, watched
 
-_OWNERS = (nn.Linear, SparseLinear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_OWNERS = (nn.Linear, SparseLinear, nn.Conv1d, nn.Conv2d, nn.Conv3d, SparseConv1d, SparseConv2d)
 
 
 def norm_scales(model: nn.Module, owners: Mapping[str, nn.Module], data: Iterable[Any]) -> dict[str, Tensor]:

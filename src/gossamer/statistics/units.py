@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from gossamer.nn import SparseLinear
+from gossamer.nn import SparseConv1d, SparseConv2d, SparseLinear
 from gossamer.statistics.batches import Batch, call, device_of, read, size
 from gossamer.statistics.gradients import checked_loss
 from gossamer.statistics.passing import FOLLOWING
@@ -16,7 +16,8 @@ from gossamer.statistics.untouched import untouched
 Observe = Callable[[str, Tensor], Tensor]
 
 
-_OWNERS = (nn.Linear, SparseLinear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, SparseConv1d, SparseConv2d)
+_OWNERS = (nn.Linear, SparseLinear, *_CONVOLUTIONS)
 
 
 class UnitMoments(NamedTuple):
@@ -202,8 +203,7 @@ def _run(model: nn.Module, owners: Mapping[str, nn.Module], inputs: Any, visitor
 
 def _unit_axis(owner: nn.Module, activation: Tensor) -> int:
     """The axis of the units: channels for a convolution, the last one for a linear layer."""
-    convolution = isinstance(owner, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
-    return 1 if convolution else activation.dim() - 1
+    return 1 if isinstance(owner, _CONVOLUTIONS) else activation.dim() - 1
 
 
 def _by_unit(owner: nn.Module, activation: Tensor) -> Tensor:

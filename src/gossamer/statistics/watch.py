@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from gossamer.nn import SparseLinear
+from gossamer.nn.counterparts import SPARSE_LAYERS
 from gossamer.statistics.batches import call, tensors
 from gossamer.statistics.passing import POOLING, passed, same_along
 
@@ -120,7 +120,7 @@ def watched(
     handles += [
         module.register_forward_pre_hook(lambda module, args: watch.end(args, "a truly sparse layer"))
         for module in model.modules()
-        if isinstance(module, SparseLinear)
+        if isinstance(module, SPARSE_LAYERS)
     ]
     try:
         with watch:

@@ -59,7 +59,8 @@ class Exchange:
     ) -> Change:
         """Exchange weights of one tensor; a tensor with no place left to grow stays as it is."""
         active, indices = weight.num_active, weight.indices()
-        if active == num_open(weight):
+        # More than that where entries that stay zero stand in a closed row, as of an embedding's padding.
+        if active >= num_open(weight):
             return Change(weight.name, 0, 0)
         survives = self._survivors(weight.values(), self.drop_fraction(step))
         kept = ranking.places(survives)

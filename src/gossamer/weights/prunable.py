@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from gossamer.nn.sparse_linear import SparseLinear
+from gossamer.nn.counterparts import SPARSE_LAYERS
 from gossamer.weights.masked import MaskedWeight
 from gossamer.weights.sparse import SparseWeight
 from gossamer.weights.view import Weight
@@ -27,14 +27,14 @@ def prunable(
 ) -> list[MaskedWeight | SparseWeight]:
     """List the weights of a model that can be sparse.
 
-    Of SparseLinear, and masked those of Linear, Conv1d to Conv3d, RNN, LSTM, GRU and their cells, and the projections
-    of MultiheadAttention.
+    Those of all truly sparse layers, and masked those of Linear, Conv1d to Conv3d, RNN, LSTM, GRU and their cells, and
+    the projections of MultiheadAttention.
 
     Args:
         model: any module.
         include: glob patterns, or one; a weight is taken if its name matches one.
         exclude: glob patterns, or one; a weight whose name matches one is left out.
-        embeddings: whether the tables of Embedding and EmbeddingBag count.
+        embeddings: whether the tables of Embedding and EmbeddingBag count; one that is truly sparse always does.
         frozen: whether weights that are not trained count.
 
     Returns:
@@ -75,7 +75,7 @@ def own_weights(module: nn.Module, *, embeddings: bool) -> list[str]:
         module: of any kind.
         embeddings: whether the tables of Embedding and EmbeddingBag count.
     """
-    if isinstance(module, SparseLinear):
+    if isinstance(module, SPARSE_LAYERS):
         return ["values"]
     if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         return ["weight"]
@@ -91,7 +91,7 @@ def own_weights(module: nn.Module, *, embeddings: bool) -> list[str]:
 
 
 def _view(name: str, module: nn.Module, parameter: Tensor) -> MaskedWeight | SparseWeight:
-    if isinstance(module, SparseLinear):
+    if isinstance(module, SPARSE_LAYERS):
         return SparseWeight(name, module)
     if not isinstance(parameter, nn.Parameter):
         raise ValueError(f"{name} is computed by a parametrization, not trained; remove that first")

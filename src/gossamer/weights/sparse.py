@@ -1,6 +1,5 @@
 """A truly sparse weight: the values and the topology of a layer."""
 
-import math
 from collections.abc import Iterator
 from typing import Any, final
 
@@ -10,7 +9,9 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from gossamer import topology
-from gossamer.nn.sparse_linear import SparseLinear
+from gossamer.nn import SparseEmbedding, SparseLinear
+from gossamer.nn.counterparts import SparseLayer, weight_shape
+from gossamer.weights.recorded import gradient_rows, inputs_of, outputs_shape
 from gossamer.weights.state import move_state_
 from gossamer.weights.tiles import over_ranks, row_tiles, trains_together, unseen
 from gossamer.weights.view import nothing_closed
@@ -18,18 +19,23 @@ from gossamer.weights.view import nothing_closed
 
 @final
 class SparseWeight:
-    """The values and the topology of a `SparseLinear`; everything here is O(active) but for `gradient_tiles`.
+    """The values and the topology of a truly sparse layer; everything here is O(active) but for `gradient_tiles`.
+
+    Its layer is a `SparseLinear`, `SparseConv1d`, `SparseConv2d` or `SparseEmbedding`; in the row of an embedding's
+    padding_idx nothing grows, as it must stay zero.
 
     Args:
         name: where the weight stands in the model.
         module: the layer.
     """
 
-    def __init__(self, name: str, module: SparseLinear) -> None:
+    def __init__(self, name: str, module: SparseLayer) -> None:
         self.name = name
-        self.shape: tuple[int, ...] = (module.out_features, module.in_features)
+        self.shape = weight_shape(module)
         self.module = module
         self.closed_rows, self.closed_columns = nothing_closed(self.shape, module.values.device)
+        if isinstance(module, SparseEmbedding) and module.padding_idx is not None:
+            self.closed_rows[module.padding_idx] = True
         self._watching = False
         # Inputs and output gradients: of the backward pass that is under way, and of those that are done.
         self._arriving: list[tuple[Tensor, Tensor]] = []
@@ -99,23 +105,22 @@ class SparseWeight:
             raise RuntimeError(unseen(self.name))
         rows, columns = self.module.topology.shape
         for start, stop in row_tiles(rows, columns):
-            parts = [output_grad[:, start:stop].t() @ inputs for inputs, output_grad in self._seen]
+            parts = [gradient_rows(self.module, *pair, start, stop) for pair in self._seen]
             yield start * columns, over_ranks(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
 
     def _record(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-        if self._watching and output.requires_grad:
-            batch = math.prod(output.shape[:-1])
-            inputs = (args[0] if args else kwargs["inputs"]).detach().reshape(batch, self.shape[1])
-            # A copy: the user may fill the same buffer with the next batch.
-            inputs = inputs.to(self.module.values.dtype, copy=True)
-            # A hook on a view is lost where the next module works in place; one on what it views is not.
-            seen = output if output._base is None else output._base
-            flat = (batch, self.shape[0])
-            if seen.shape == flat[::-1] and (seen.shape != flat or seen.stride(0) != 1):  # feature-major
-                seen.register_hook(lambda grad: self._arrive(inputs, grad.detach().t()))
-            else:
-                seen = seen if seen.numel() == output.numel() else output
-                seen.register_hook(lambda grad: self._arrive(inputs, grad.detach().reshape(flat)))
+        if not (self._watching and output.requires_grad):
+            return
+        inputs = inputs_of(self.module, args[0] if args else next(iter(kwargs.values())))
+        shape = outputs_shape(self.module, output)
+        # A hook on a view is lost where the next module works in place; one on what it views is not.
+        seen = output if output._base is None else output._base
+        turned = isinstance(self.module, SparseLinear) and seen.shape == shape[::-1]
+        if turned and (seen.shape != shape or seen.stride(0) != 1):  # feature-major
+            seen.register_hook(lambda grad: self._arrive(inputs, grad.detach().t()))
+        else:
+            seen = seen if seen.numel() == output.numel() else output
+            seen.register_hook(lambda grad: self._arrive(inputs, grad.detach().reshape(shape)))
 
     def _arrive(self, inputs: Tensor, output_grad: Tensor) -> None:
         self._arriving.append((inputs, output_grad))
