@@ -88,6 +88,45 @@ def test_masked_and_truly_sparse_convolutions_pick_the_same_topologies_step_by_s
     assert_same_state(masked, sparse)
 
 
+@pytest.mark.parametrize("name", ["set", "rigl"])
+@pytest.mark.parametrize("make", [nn.RNN, nn.LSTM, nn.GRU])
+def test_masked_and_truly_sparse_recurrent_layers_pick_the_same_topologies_step_by_step(name: str, make: type) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Last(make(6, 7, num_layers=2, bidirectional=True)).double()
+    generator, same = seeded(1), torch.Generator()
+    start = functools.partial(STARTS[name], budget=budgets.uniform)
+    masked = begin(model, "AdamW", start, generator=generator, sparsity=0.6)
+    same.set_state(generator.get_state())
+    sparse = begin(to_sparse(model), "AdamW", STARTS[name], generator=same, sparsity=None)
+    assert len(sparse[2].weights) == 8
+    assert all(isinstance(weight, SparseWeight) for weight in sparse[2].weights)
+
+    first = topology_of(masked)
+    for step in range(1, 8):
+        for model, optimizer, sparsifier in (masked, sparse):
+            inputs = torch.randn(5, 4, 6, generator=seeded(step)).double()
+            optimizer.zero_grad()
+            model(inputs).pow(2).mean().backward()
+            optimizer.step()
+            sparsifier.step()
+        assert topology_of(masked) == topology_of(sparse)
+    assert topology_of(masked) != first
+    assert_same_state(masked, sparse)
+
+
+class Last(nn.Module):
+    """What a recurrent layer says last."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.layer(inputs)[0]
+        return outputs[-1]
+
+
 def test_gmp_thins_truly_sparse_convolutions_as_masked_ones() -> None:
     model = network()
     for parameter in model.parameters():
