@@ -106,7 +106,7 @@ def test_truly_sparse_convolutions_and_recurrent_layers_are_described_with_their
     conv.weight.data[0] = 0
     conv.weight.data[:, 1, 0, 1] = 0
     rnn = nn.RNN(2, 2)
-    rnn.weight_hh_l0.data[0] = 0
+    rnn.get_parameter("weight_hh_l0").data[0] = 0
 
     layers = describe_layers(nn.Sequential(to_sparse(conv), nn.Sequential(rnn, to_sparse(rnn))))
 
