@@ -104,10 +104,10 @@ def test_masked_and_truly_sparse_recurrent_layers_pick_the_same_topologies_step_
 
     first = topology_of(masked)
     for step in range(1, 8):
-        for model, optimizer, sparsifier in (masked, sparse):
+        for network_, optimizer, sparsifier in (masked, sparse):
             inputs = torch.randn(5, 4, 6, generator=seeded(step)).double()
             optimizer.zero_grad()
-            model(inputs).pow(2).mean().backward()
+            network_(inputs).pow(2).mean().backward()
             optimizer.step()
             sparsifier.step()
         assert topology_of(masked) == topology_of(sparse)
