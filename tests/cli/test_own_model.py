@@ -80,10 +80,12 @@ def test_a_convolution_network_may_end_dense(nets: str) -> None:
     assert "truly sparse" not in out
 
 
-def test_convolutions_are_not_truly_sparse_yet(nets: str) -> None:
-    line = refused("train", "--model", f"{nets}:conv", "--storage", "sparse", *ARGUMENTS)
+@pytest.mark.parametrize("method", ["static", "set", "rigl", "gmp", "snip"])
+def test_a_convolution_network_on_the_digits_trains_truly_sparse(nets: str, method: str) -> None:
+    good("train", "--model", f"{nets}:conv", "--method", method, "--storage", "sparse", *ARGUMENTS)
 
-    assert line == "convolutions can only be masked so far; leave out --storage sparse"
+    layers = good("inspect", "x", "--json").json["layers"]
+    assert {tuple(layer["shape"]): layer["stored"] for layer in layers}[(4, 1, 3, 3)] == "truly sparse"
 
 
 @pytest.mark.parametrize("storage", ["masked", "sparse"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gossamer.nn import SparseLinear
+from gossamer.nn import SparseLinear, to_sparse
 from gossamer.training.metrics import Diary, describe_layers, last_event, training_bytes
 
 
@@ -99,3 +99,19 @@ def test_training_holds_parameters_gradients_state_buffers_and_masks() -> None:
 
     parameters, buffers = (12 + 3 + 3 + 3) * 4, (3 + 3) * 4 + 8
     assert training_bytes(model, optimizer, masks) == 3 * parameters + buffers + 12
+
+
+def test_truly_sparse_convolutions_and_recurrent_layers_are_described_with_their_degrees() -> None:
+    conv = nn.Conv2d(2, 3, (1, 2))
+    conv.weight.data[0] = 0
+    conv.weight.data[:, 1, 0, 1] = 0
+    rnn = nn.RNN(2, 2)
+    rnn.get_parameter("weight_hh_l0").data[0] = 0
+
+    layers = describe_layers(nn.Sequential(to_sparse(conv), nn.Sequential(rnn, to_sparse(rnn))))
+
+    assert [layer["name"] for layer in layers] == ["0", "1.1.input_0", "1.1.hidden_0"]
+    assert (layers[0]["shape"], layers[0]["num_active"]) == ([3, 2, 1, 2], 6)
+    assert layers[0]["in_degrees"] == [[0, 1], [3, 2]]
+    assert layers[0]["out_degrees"] == [[0, 1], [2, 3]]
+    assert layers[2]["in_degrees"] == [[0, 1], [2, 1]]

@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from gossamer.data import Dataset
-from gossamer.nn import SparseLinear
+from gossamer.nn import SparseConv1d, SparseLinear
 from gossamer.sparsifier import Sparsifier
 from gossamer.training import evaluate, find_method
 from gossamer.training.build import Setup
@@ -87,13 +87,14 @@ def test_a_shared_weight_stays_dense_and_a_shared_module_stays_shared() -> None:
     assert kept[0] is kept[2]  # type: ignore[index]
 
 
-def test_masked_convolutions_stay_dense_with_zeros() -> None:
+def test_masked_convolutions_and_recurrent_layers_become_truly_sparse() -> None:
     model = nn.Sequential(nn.Conv1d(2, 2, 1), nn.Flatten(), nn.Linear(2, 2))
     mask = torch.eye(2, dtype=torch.bool)
 
     kept = kept_model(masked(model, {"0.weight": mask[..., None], "2.weight": mask}))
 
-    assert type(kept[0]) is nn.Conv1d  # type: ignore[index]
+    assert isinstance(kept[0], SparseConv1d)  # type: ignore[index]
+    assert kept[0].num_active == 2  # type: ignore[index]
     assert isinstance(kept[2], SparseLinear)  # type: ignore[index]
 
 

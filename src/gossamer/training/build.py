@@ -14,7 +14,8 @@ from torch.optim import SGD, AdamW, Optimizer
 from gossamer import budgets, data, models
 from gossamer.data import Dataset
 from gossamer.machine import memory_bytes
-from gossamer.nn import SparseLinear, sparsify, to_sparse
+from gossamer.nn import sparsify, to_sparse
+from gossamer.nn.counterparts import SPARSE_LAYERS, can_be_sparse, parts
 from gossamer.pruning import find_pruning_method
 from gossamer.sparsifier import Sparsifier
 from gossamer.training.config import Config
@@ -174,15 +175,16 @@ def _first_cut(
         batch_size=config.batch_size,
         generator=generator,
     )
-    linear = [module for module in pruned.modules() if type(module) is nn.Linear]
-    if storage == "truly sparse" and any(not bool(layer.weight.all()) for layer in linear):
+    layers = [module for module in pruned.modules() if can_be_sparse(module) and not isinstance(module, nn.Embedding)]
+    weights = [layer.get_parameter(own) for layer in layers for own in parts(layer)]
+    if storage == "truly sparse" and any(not bool(weight.all()) for weight in weights):
         pruned = to_sparse(pruned)
     return pruned, _found(pruned, storage)
 
 
 def _found(model: nn.Module, storage: str) -> str:
     """The storage that is there: at a sparsity of zero, or near it, no layer leaves anything out."""
-    if any(isinstance(module, SparseLinear) for module in model.modules()):
+    if any(isinstance(module, SPARSE_LAYERS) for module in model.modules()):
         return storage
     return "dense" if storage == "dense" else "masked"
 
@@ -232,15 +234,16 @@ def _check_memory(what: str, sizes: list[int], sparsity: float, budget: budgets.
 def _storage(config: Config, method: Method, own: nn.Module | None) -> str:
     if method.name == "dense":
         return "dense"
-    has_convolutions = own is not None and any(isinstance(module, _CONVOLUTIONS) for module in own.modules())
+    convolutions = [] if own is None else [module for module in own.modules() if isinstance(module, _CONVOLUTIONS)]
     if config.storage == "sparse" and method.masked_only:
         raise ValueError(
             f"{method.name} can only be masked, as its weights come back as a dense network has them; leave out "
             "--storage sparse"
         )
-    if config.storage == "sparse" and has_convolutions:
-        raise ValueError("convolutions can only be masked so far; leave out --storage sparse")
-    truly = method.truly_sparse and not has_convolutions if config.storage == "auto" else config.storage == "sparse"
+    if config.storage == "sparse" and (other := [module for module in convolutions if not can_be_sparse(module)]):
+        raise ValueError(f"a {type(other[0]).__name__} like this can only be masked; leave out --storage sparse")
+    # Which of the two trains convolutions faster depends on their shapes: truly sparse ones only where asked for.
+    truly = method.truly_sparse and not convolutions if config.storage == "auto" else config.storage == "sparse"
     return "truly sparse" if truly else "masked"
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gossamer.nn import SparseLinear
+from gossamer.nn.counterparts import SPARSE_LAYERS, weight_shape
 
 METRICS = "metrics.jsonl"
 
@@ -81,12 +81,13 @@ def last_event(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def describe_layers(model: nn.Module) -> list[dict[str, Any]]:
-    """Return name, shape, active weights, bytes and degrees of each linear or convolution layer, in order."""
+    """Return name, shape, active weights, bytes and degrees of each linear, convolution and truly sparse layer."""
     layers = []
     for name, module in model.named_modules():
-        if isinstance(module, SparseLinear):
+        if isinstance(module, SPARSE_LAYERS):
             places = module.topology
-            in_degrees, out_degrees = places.row_pointers.diff(), module.column_pointers.diff()
+            in_degrees = places.row_pointers.diff()
+            out_degrees = places.column_indices.bincount(minlength=places.shape[1])
         elif isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
             active = (module.weight.detach() != 0).flatten(1)
             in_degrees, out_degrees = active.sum(1), active.sum(0)
@@ -121,8 +122,8 @@ def training_bytes(model: nn.Module, optimizer: Optimizer, masks: Sequence[Tenso
 
 
 def _shape(module: nn.Module) -> list[int]:
-    if isinstance(module, SparseLinear):
-        return list(module.topology.shape)
+    if isinstance(module, SPARSE_LAYERS):
+        return list(weight_shape(module))
     return list(module.get_parameter("weight").shape)
 
 

@@ -3,13 +3,14 @@
 import copy
 import statistics
 import time
+from collections import Counter
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gossamer.data import Dataset
-from gossamer.nn import SparseLinear
+from gossamer.nn.counterparts import can_be_sparse, parts, sparse_of
 from gossamer.training.build import Setup
 from gossamer.weights import MaskedWeight
 
@@ -46,24 +47,22 @@ def latents_of(setup: Setup) -> list[Tensor]:
 
 
 def kept_model(setup: Setup) -> nn.Module:
-    """Return the trained model as it is saved: linear layers that were masked become truly sparse.
+    """Return the trained model as it is saved: layers that were masked become truly sparse if they can.
 
     What a mask lets exist is kept, zeros among it too, so that the counts stay what they were. A layer whose weight
     others share stays dense with zeros.
     """
-    masks = masks_of(setup)
-    holders = [module for module in setup.model.modules() if isinstance(getattr(module, "weight", None), nn.Parameter)]
-    layers = [
-        layer
-        for layer in holders
-        if type(layer) is nn.Linear
-        and id(layer.weight) in masks
-        and sum(other.weight is layer.weight for other in holders) == 1
-    ]
-    if not layers:
-        return setup.model
-    memo = {id(layer): SparseLinear.from_dense(layer, mask=masks[id(layer.weight)]) for layer in layers}
-    model: nn.Module = copy.deepcopy(setup.model, memo)
+    masks, modules = masks_of(setup), list(setup.model.modules())
+    owners = Counter(id(own) for module in modules for own in module._parameters.values() if own is not None)
+    memo = {}
+    for layer in modules:
+        if can_be_sparse(layer):
+            weights = {own: layer.get_parameter(own) for own in parts(layer)}
+            found = {own: masks[id(weight)] for own, weight in weights.items() if id(weight) in masks}
+            if found and all(owners[id(weight)] == 1 for weight in weights.values()):
+                whole = {own: torch.ones_like(weight, dtype=torch.bool) for own, weight in weights.items()}
+                memo[id(layer)] = sparse_of(layer, whole | found)
+    model: nn.Module = copy.deepcopy(setup.model, memo) if memo else setup.model
     return model
 
 
