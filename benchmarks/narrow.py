@@ -63,7 +63,7 @@ def cells(times: Mapping[str, float | str]) -> list[str]:
     for name in COLUMNS:
         time = times.get(name, "-")
         known = isinstance(time, float) and isinstance(base, float)
-        found.append(f"{time:.3f} ({time / base:.2f})" if known else str(time))  # type: ignore[operator, str-bytes-safe]
+        found.append(f"{time:.3f} ({time / base:.2f})" if known else str(time))  # type: ignore[operator]
     return found
 
 

@@ -117,7 +117,7 @@ def test_a_copy_and_a_pickle_and_a_compiled_layer_drop_too() -> None:
         assert set(one(torch.ones(300)).tolist()) == {0.0, 2.0}
 
 
-_FUSED = {
+_FUSED: dict[str, tuple[Callable[[float], nn.Module], nn.Module]] = {
     "relu": (lambda p: ReLU(dropout=p), nn.ReLU()),
     "relu in place": (lambda p: ReLU(inplace=True, dropout=p), nn.ReLU()),
     "all-relu, first": (lambda p: AllReLU(alpha=0.6, layer=1, dropout=p), nn.LeakyReLU(-0.6)),
