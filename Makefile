@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types install clean
+.PHONY: help demo test check format lint types install recompile clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -38,6 +38,9 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 check: lint types test  ## format, lint, types, tests: exactly what CI runs
+
+recompile:  ## forget the compiled kernels, as is needed after an edit in src/gossamer/kernels
+	find src benchmarks -name '*.nb[ic]' -delete
 
 clean:  ## remove the environment and every cache
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
