@@ -26,8 +26,8 @@ from rivals import RIVALS
 from timing import measure
 from torch import Tensor, nn
 
-from gossamer.kernels.panels import WIDEST, tile_width
-from gossamer.kernels.simd import CHUNK_BYTES
+from gossamer.kernels.panels import WIDEST, plan
+from gossamer.kernels.simd import width_bytes
 from gossamer.machine import describe_machine
 from gossamer.nn import SparseLinear
 
@@ -73,18 +73,27 @@ def limit_ms(layer: SparseLinear, *, batch: int) -> float:
     """Return the milliseconds below which this machine cannot do forward and both gradients.
 
     Operations: 6 a weight and sample. Bytes, forward: a float32 of the input a weight and sample from the level that
-    holds a tile of the input; backward: the same of the output's gradient, which serves both products. An index, a
-    value, a place and a gradient for each weight and tile come from the third cache.
+    holds a stripe of the input's tile; backward: the same of the output's gradient, which serves both products. An
+    index, a value, a place and a gradient for each weight and tile come from the third cache.
     """
     found = roofline.measure()
-    lanes = min(batch, len(tile_width(batch, 4, WIDEST)) * CHUNK_BYTES // 4)
-    tiles = -(-batch // lanes)
     operations = 6 * layer.num_active * batch / (found.gflops * 1e6)
     moved = 0.0
-    for rows, indices in ((layer.in_features, 8), (layer.out_features, 16)):
-        level = roofline.level_of(rows * lanes * 4)
+    sizes = (layer.in_features, layer.out_features)
+    for gathered, rows, index_bytes in ((*sizes, 8), (*sizes[::-1], 16)):
+        cut = plan(
+            rows=rows,
+            gathered=gathered,
+            active=layer.num_active,
+            batch=batch,
+            itemsize=4,
+            team=torch.get_num_threads(),
+            widest=WIDEST,
+        )
+        tile_bytes = width_bytes(cut.width)
+        level = roofline.level_of(cut.stripe * min(tile_bytes, 4 * batch))
         moved += 4 * layer.num_active * batch / (found.gigabytes[level] * 1e6)
-        moved += indices * layer.num_active * tiles / (found.gigabytes["L3"] * 1e6)
+        moved += index_bytes * layer.num_active * -(-4 * batch // tile_bytes) / (found.gigabytes["L3"] * 1e6)
     return max(operations, moved)
 
 
