@@ -80,7 +80,7 @@ def limit_ms(layer: SparseLinear, *, batch: int) -> float:
     operations = 6 * layer.num_active * batch / (found.gflops * 1e6)
     moved = 0.0
     sizes = (layer.in_features, layer.out_features)
-    for gathered, rows, index_bytes in ((*sizes, 8), (*sizes[::-1], 16)):
+    for gathered, rows, index_bytes, rotates in ((*sizes, 8, False), (*sizes[::-1], 16, True)):
         cut = plan(
             rows=rows,
             gathered=gathered,
@@ -89,6 +89,7 @@ def limit_ms(layer: SparseLinear, *, batch: int) -> float:
             itemsize=4,
             team=torch.get_num_threads(),
             widest=WIDEST,
+            rotates=rotates,
         )
         tile_bytes = width_bytes(cut.width)
         level = roofline.level_of(cut.stripe * min(tile_bytes, 4 * batch))

@@ -66,7 +66,7 @@ def test_blocks_cover_every_row_once_and_share_the_work(entries: list[int], num_
 def _cut(monkeypatch: pytest.MonkeyPatch, *, chunks: int, stripe: int, packs: bool) -> None:
     """Make every product be cut like this, whatever its size."""
 
-    def plan(rows: int, gathered: int, active: int, batch: int, x: Tensor) -> panels.Plan:
+    def plan(rows: int, gathered: int, active: int, batch: int, x: Tensor, *, rotates: bool = False) -> panels.Plan:
         return panels.Plan(
             width=(0,) * chunks,
             stripe=stripe or max(1, gathered),
@@ -136,3 +136,20 @@ def test_nothing_is_written_beside_a_result(chunks: int, monkeypatch: pytest.Mon
         cpu.backward(column_pointers, rows, places, values, x, grad, grad_x[1:-1], grad_values[1:-1])
 
         assert all(bool((part[[0, -1]] == 7).all()) for part in (y, grad_x, grad_values, sampled))
+
+
+def test_columns_that_begin_with_different_stripes_have_the_same_bits_on_any_number_of_threads() -> None:
+    problem = make(torch.ones(400, 40).bool(), 100, torch.float32)
+    before, results = torch.get_num_threads(), []
+    try:
+        for team in (1, 2, 3):
+            torch.set_num_threads(team)
+            results.append(problem.run("sparse_linear_backward"))
+    finally:
+        torch.set_num_threads(before)
+
+    cut = panels.plan(
+        rows=40, gathered=400, active=16_000, batch=100, itemsize=4, team=2, widest=panels.WIDEST, rotates=True
+    )
+    assert cut.num_stripes == 4
+    assert all(torch.equal(*pair) for other in results[1:] for pair in zip(results[0], other, strict=True))

@@ -3,7 +3,10 @@
 Shapes: F = features in, O = features out, B = batch, K = active weights, L = lanes of a tile.
 
 The gradients of the weights lie in the order of the rows and are written as they come, by columns. One stripe of the
-outputs at a time, those that are written meanwhile lie close together.
+outputs at a time, those that are written meanwhile lie close together. Columns begin with different stripes, the first
+ones with the first, the last with the last: threads that walk different columns write to different rows then, and do
+not take cache lines away from each other. Where a column begins depends on nothing else, so its sum has the same bits
+on any number of threads.
 """
 
 from functools import cache
@@ -35,7 +38,7 @@ _RELOADS = WIDEST == 4
 
 @njit(**OPTIONS)
 def _columns(
-    pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count, low,
+    pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count, opens,
     high, closes, width, ragged, masked, striped, adds, start, stop,
 ):  # fmt: skip
     """Add one stripe to one tile of the results; `g` is the gradient, or the panel of the stripe.
@@ -44,7 +47,7 @@ def _columns(
     the weights' gradient.
     """
     for feature in range(start, stop):
-        if len(striped) and low > 0:
+        if len(striped) and not opens:
             total = take(grad_x_FB, feature, column, width, count, ragged)
         else:
             total = splat(values.dtype.type(0), width)
@@ -77,30 +80,44 @@ def _columns(
 
 @njit(**OPTIONS)
 def _tile(
-    pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count, low,
+    pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count, opens,
     high, closes, width, lanes, masked, striped, start, stop,
 ):  # fmt: skip
     """Choose the walk for this tile: a full one or the last, the first one or one that adds."""
     if count >= lanes and column == 0:
         _columns(
             pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count,
-            low, high, closes, width, (), (), striped, (), start, stop,
+            opens, high, closes, width, (), (), striped, (), start, stop,
         )  # fmt: skip
     elif count >= lanes:
         _columns(
             pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count,
-            low, high, closes, width, (), (), striped, (0,), start, stop,
+            opens, high, closes, width, (), (), striped, (0,), start, stop,
         )  # fmt: skip
     elif column == 0:
         _columns(
             pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count,
-            low, high, closes, width, (0,), masked, striped, (), start, stop,
+            opens, high, closes, width, (0,), masked, striped, (), start, stop,
         )  # fmt: skip
     else:
         _columns(
             pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count,
-            low, high, closes, width, (0,), masked, striped, (0,), start, stop,
+            opens, high, closes, width, (0,), masked, striped, (0,), start, stop,
         )  # fmt: skip
+
+
+@njit(**OPTIONS)
+def _seek(pointers, indices, cursor, low, start, stop):
+    """Set the cursor of each column to its first entry from row `low` on."""
+    for feature in range(start, stop):
+        left, right = np.int64(pointers[feature]), np.int64(pointers[feature + 1])
+        while left < right:
+            middle = (left + right) // 2
+            if np.int64(pick(indices, middle)) < low:
+                left = middle + 1
+            else:
+                right = middle
+        cursor[feature] = left
 
 
 @njit(**OPTIONS)
@@ -138,6 +155,7 @@ def task(real, integer, width, striped, packs):
         grad_values = carray(pointer(numbers[7]), active, real)
         cursor = carray(pointer(numbers[8]), columns, np.int64)
         blocks = carray(data, threads.NUMBERS)[1]
+        num_stripes = max(1, -(-outputs // stripe))
         mine = claim(data, 0)
         row_bytes = lanes * itemsize
         panels = numbers[9] + mine * stripe * row_bytes
@@ -147,11 +165,19 @@ def task(real, integer, width, striped, packs):
             if numbers[15] != 0:
                 grad_bias = carray(pointer(numbers[15]), outputs, real)
                 _sums(g_OB, grad_bias, width, lanes, outputs * block // blocks, outputs * (block + 1) // blocks)
-            if len(striped):
-                for feature in range(start, stop):
-                    cursor[feature] = pointers[feature]
-            for low in range(0, max(1, outputs), stripe):
+            for turn in range(num_stripes * num_stripes):
+                group = turn % num_stripes
+                first, last = (
+                    max(start, columns * group // num_stripes),
+                    min(stop, columns * (group + 1) // num_stripes),
+                )
+                if first >= last:
+                    continue
+                opens = turn < num_stripes
+                low = (group + turn // num_stripes) % num_stripes * stripe
                 high = min(low + stripe, outputs)
+                if len(striped) and (opens or low == 0):
+                    _seek(pointers, indices, cursor, low, first, last)
                 panel = carray(pointer(panels - low * row_bytes), (high, lanes), real)
                 for column in range(0, batch, lanes):
                     count = batch - column
@@ -159,14 +185,14 @@ def task(real, integer, width, striped, packs):
                         pack(g_OB, low, high, column, width, count, panel)
                         _tile(
                             pointers, cursor, indices, permutation, values, x_FB, panel, 0, grad_x_FB,
-                            grad_values, column, count, low, high, count <= lanes, width, lanes, (), striped, start,
-                            stop,
+                            grad_values, column, count, opens, high, count <= lanes, width, lanes, (), striped, first,
+                            last,
                         )  # fmt: skip
                     else:
                         _tile(
                             pointers, cursor, indices, permutation, values, x_FB, g_OB, column, grad_x_FB,
-                            grad_values, column, count, low, high, count <= lanes, width, lanes, (0,), striped,
-                            start, stop,
+                            grad_values, column, count, opens, high, count <= lanes, width, lanes, (0,), striped,
+                            first, last,
                         )  # fmt: skip
             block = next_block(data, mine)
 

@@ -130,7 +130,7 @@ def backward(
     """
     outputs, batch = g_OB.shape
     columns, active = pointers.numel() - 1, indices.numel()
-    cut = _plan(columns, outputs, active, batch, x_FB)
+    cut = _plan(columns, outputs, active, batch, x_FB, rotates=True)
     cursor, panels = scratch(cut, columns)
     tensors = (pointers, indices, permutation, values, x_FB, g_OB, grad_x_FB, grad_values)
     threads.run(
@@ -189,7 +189,7 @@ def _types(pointers: Tensor, x: Tensor) -> tuple[type, type]:
     return NUMPY[x.dtype], NUMPY[pointers.dtype]
 
 
-def _plan(rows: int, gathered: int, active: int, batch: int, x: Tensor) -> panels.Plan:
+def _plan(rows: int, gathered: int, active: int, batch: int, x: Tensor, *, rotates: bool = False) -> panels.Plan:
     return panels.plan(
         rows=rows,
         gathered=gathered,
@@ -198,6 +198,7 @@ def _plan(rows: int, gathered: int, active: int, batch: int, x: Tensor) -> panel
         itemsize=x.element_size(),
         team=torch.get_num_threads(),
         widest=panels.WIDEST,
+        rotates=rotates,
     )
 
 

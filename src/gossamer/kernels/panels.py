@@ -17,6 +17,8 @@ from gossamer.kernels.simd import CHUNK_BYTES, QUARTER_BYTES, load, load_first, 
 
 # Entries of a row below which one more stripe costs more, in loads and stores of its sum, than the cache saves.
 _ENTRIES = 12
+# Stripes where rows begin with different ones: so many threads do not meet.
+_TURNS = 4
 # How often a thread must use a row of a panel for the copy to pay: where masked loads would take its place, where
 # the cache would not hold a stripe, and in any case.
 _USES_RAGGED = 2
@@ -51,7 +53,9 @@ class Plan:
 
 
 @cache
-def plan(*, rows: int, gathered: int, active: int, batch: int, itemsize: int, team: int, widest: int) -> Plan:
+def plan(
+    *, rows: int, gathered: int, active: int, batch: int, itemsize: int, team: int, widest: int, rotates: bool = False
+) -> Plan:
     """Choose tile, stripe and panel for a product.
 
     Args:
@@ -62,6 +66,8 @@ def plan(*, rows: int, gathered: int, active: int, batch: int, itemsize: int, te
         itemsize: bytes of one value, 4 or 8.
         team: number of threads.
         widest: chunks that the registers hold, see `WIDEST`.
+        rotates: whether rows begin with different stripes: then their number must not depend on the team, whatever
+            is copied, and there are some even where the cache would hold all.
     """
     width = tile_width(batch, itemsize, widest)
     tile_bytes, row_bytes = width_bytes(width), batch * itemsize
@@ -79,6 +85,8 @@ def plan(*, rows: int, gathered: int, active: int, batch: int, itemsize: int, te
     stripes = min(most, _stripes(gathered * tile_bytes, cached // 4) if packs else apart)
     if gathered * (tile_bytes if packs else row_bytes) <= cached // 3:
         stripes = 1
+    if rotates:
+        stripes = min(most, max(_TURNS, _stripes(gathered * tile_bytes, cached // 4)))
     stripe = max(1, -(-gathered // stripes))
     blocks = max(1, min(_BLOCKS, int(uses / _USES_PAYING))) if packs else _BLOCKS
     return Plan(
