@@ -508,3 +508,17 @@ def test_a_cell_refuses_what_does_not_fit() -> None:
         cell(torch.zeros(3, 5), torch.zeros(2, 7))
     with pytest.raises(ValueError, match="hidden_size 0"):
         SparseGRUCell(5, 0, sparsity=0.5, generator=torch.Generator())
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("kind", [SparseRNN, SparseGRU, SparseLSTM])
+def test_a_batch_of_none_gives_results_of_none(kind: Any, batch_first: bool) -> None:
+    layer = kind(4, 6, sparsity=0.5, batch_first=batch_first, generator=torch.Generator().manual_seed(0))
+    inputs = torch.zeros((0, 5, 4) if batch_first else (5, 0, 4), requires_grad=True)
+
+    outputs, _ = layer(inputs)
+    outputs.sum().backward()
+
+    assert outputs.shape == ((0, 5, 6) if batch_first else (5, 0, 6))
+    assert inputs.grad is not None
+    assert inputs.grad.shape == inputs.shape

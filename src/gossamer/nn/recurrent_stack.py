@@ -37,7 +37,7 @@ def run(
     steps, batch = sequence.shape[:2]
     states = [_check_state(layer, state, batch, alone, inputs) for state in (hidden, cell)]
     # Turned into [features, steps x batch] at once: the products need it so.
-    flat = sequence.permute(2, 0, 1).reshape(-1, steps * batch).t() if turned else sequence.flatten(0, 1)
+    flat = sequence.permute(2, 0, 1).reshape(sequence.shape[2], steps * batch).t() if turned else sequence.flatten(0, 1)
     flat, hidden, last_cell = _through(layer, kind, flat, states[0], states[1] if kind == "lstm" else None)
     outputs = flat.view(steps, batch, flat.shape[1])
     outputs = outputs[:, 0] if alone else outputs.transpose(0, 1) if turned else outputs
