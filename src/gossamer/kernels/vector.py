@@ -1,7 +1,6 @@
 """The products for a single sample: no batch to run along, so a row's entries fill the lanes and x is gathered.
 
-Shapes: F = features in, O = features out, K = active weights. Where most of x is zero, as behind k-winners, only the
-columns of what is not zero are walked.
+Shapes: F = features in, O = features out, K = active weights.
 """
 
 from functools import cache

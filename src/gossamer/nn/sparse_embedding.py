@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gossamer import counts, sampling, topology
 from gossamer.kernels import lookup
-from gossamer.nn.sparse_linear import _set_data_
+from gossamer.nn.parameter import set_data_
 from gossamer.topology import Topology
 
 # size could not be told from the rest: the last columns may be empty.
@@ -179,7 +179,7 @@ class SparseEmbedding(nn.Module):
             )
         if values.shape != places.column_indices.shape:
             raise ValueError(f"{values.numel()} values for {places.num_active} active entries; they must agree")
-        _set_data_(self.values, values.detach().to(self.values.dtype, copy=True))
+        set_data_(self.values, values.detach().to(self.values.dtype, copy=True))
         self._set_topology(places)
 
     def forward(self, indices: Tensor) -> Tensor:
@@ -255,7 +255,7 @@ class SparseEmbedding(nn.Module):
         if values.shape != column_indices.shape:
             return f"shape {tuple(values.shape)} for {column_indices.numel()} active entries"
         if values.shape != self.values.shape:
-            _set_data_(self.values, self.values.detach().new_empty(values.shape))
+            set_data_(self.values, self.values.detach().new_empty(values.shape))
             self.column_indices = self.column_indices.new_empty(values.shape)
         return None
 

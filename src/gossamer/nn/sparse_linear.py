@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gossamer import counts, topology
 from gossamer.growth import fan_in_uniform_of
 from gossamer.kernels import eager, ops
+from gossamer.nn.parameter import set_data_
 from gossamer.topology import Topology, Transpose
 
 # column_pointers could be derived too; saved, they tell how many inputs the layer of a state has.
@@ -173,7 +174,7 @@ class SparseLinear(nn.Module):
         """
         if values.shape != places.column_indices.shape:
             raise ValueError(f"{values.numel()} values for {places.num_active} active weights; they must agree")
-        _set_data_(self.values, values.detach().to(self.values.dtype, copy=True))
+        set_data_(self.values, values.detach().to(self.values.dtype, copy=True))
         self._set_topology(places)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -262,16 +263,6 @@ class SparseLinear(nn.Module):
         if isinstance(bias, Tensor) and self.bias is not None and bias.shape != self.bias.shape:
             return f"the bias beside them has shape {tuple(bias.shape)}, the layer needs {tuple(self.bias.shape)}"
         if values.shape != self.values.shape:
-            _set_data_(self.values, self.values.detach().new_empty(values.shape))
+            set_data_(self.values, self.values.detach().new_empty(values.shape))
             self.column_indices = self.column_indices.new_empty(values.shape)
         return None
-
-
-def _set_data_(parameter: nn.Parameter, data: Tensor) -> None:
-    """Give a parameter other data, of another length maybe, while it stays the object that optimizers hold."""
-    if data.shape != parameter.shape:
-        parameter.grad = None
-        # Autograd remembers the old shape as long as any graph is alive, and forgets it when the dtype changes.
-        other = torch.float32 if parameter.dtype == torch.float64 else torch.float64
-        parameter.data = data.new_empty(0, dtype=other)
-    parameter.data = data

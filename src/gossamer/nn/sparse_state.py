@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from gossamer import counts, topology
-from gossamer.growth import fan_in_uniform
+from gossamer.growth import fan_in_uniform_of
 from gossamer.kernels import conv_ops
+from gossamer.nn.parameter import set_data_
 from gossamer.topology import Topology
 
 # weight_shape tells apart weights of different shape that have the same matrix.
@@ -115,16 +116,6 @@ def _make_room_(
     return None
 
 
-def set_data_(parameter: nn.Parameter, data: Tensor) -> None:
-    """Give a parameter other data, of another length maybe, while it stays the object that optimizers hold."""
-    if data.shape != parameter.shape:
-        parameter.grad = None
-        # Autograd remembers the old shape as long as any graph is alive, and forgets it when the dtype changes.
-        other = torch.float32 if parameter.dtype == torch.float64 else torch.float64
-        parameter.data = data.new_empty(0, dtype=other)
-    parameter.data = data
-
-
 def draw(shape: tuple[int, ...], sparsity: float, *, generator: torch.Generator) -> tuple[Topology, Tensor]:
     """Return random places of a weight of this shape, and their first values.
 
@@ -133,8 +124,7 @@ def draw(shape: tuple[int, ...], sparsity: float, *, generator: torch.Generator)
     """
     matrix = (shape[0], math.prod(shape[1:]))
     places = topology.erdos_renyi(matrix, counts.num_active(math.prod(shape), sparsity), generator=generator)
-    rows = topology.row_indices(places)
-    return places, fan_in_uniform(rows, places.row_pointers.diff(), generator=generator)
+    return places, fan_in_uniform_of(places.row_pointers, generator=generator)
 
 
 def places_of(weight: Tensor, mask: Tensor | None) -> tuple[Topology, Tensor]:
