@@ -29,7 +29,8 @@ SHAPES = ((784, 1024), (1024, 4096), (4096, 4096))
 
 
 def kernels_of(layer: SparseLinear, *, batch: int) -> dict[str, Callable[[], object]]:
-    rows, columns, *transposed = layer._index()
+    rows, columns, column_pointers, row_indices, permutation = layer._index()
+    transposed = (column_pointers, row_indices, permutation)
     values, x = layer.values.detach(), torch.randn(layer.in_features, batch)
     y = torch.empty(layer.out_features, batch)
     grad, grad_x, grad_values = torch.randn_like(y), torch.empty_like(x), torch.empty_like(values)
