@@ -102,7 +102,7 @@ def _backward_cpu(grad: Tensor, x: Tensor, values: Tensor, *index: Tensor) -> tu
 
 
 def both_gradients(
-    grad: Tensor, x: Tensor, values: Tensor, index: Sequence[Tensor], *, needs_bias: bool
+    grad: Tensor, x: Tensor, values: Tensor, index: Sequence[Tensor], *, needs_bias: bool, relu: bool = False
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the gradients of the input, the values and the bias, on the CPU in one call of the kernel.
 
@@ -112,6 +112,7 @@ def both_gradients(
         values: the active weights, shape [K].
         index: the topology.
         needs_bias: whether to sum the gradient over the batch too; None in its place otherwise.
+        relu: whether x came out of a ReLU, and the gradient before that is meant.
 
     Raises:
         ValueError: the values are no longer those of the forward pass.
@@ -123,8 +124,9 @@ def both_gradients(
     operands = (values.contiguous(), x.contiguous(), grad.contiguous())
     if x.shape[1] == 1:
         cpu.backward_one(index, *operands, grad_x, grad_values)
+        grad_x = torch.ops.aten.threshold_backward(grad_x, x, 0) if relu else grad_x
         return grad_x, grad_values, grad[:, 0].clone() if needs_bias else None
-    cpu.backward(index[2], index[3], index[4], *operands, grad_x, grad_values, grad_bias)
+    cpu.backward(index[2], index[3], index[4], *operands, grad_x, grad_values, grad_bias, relu=relu)
     return grad_x, grad_values, grad_bias
 
 

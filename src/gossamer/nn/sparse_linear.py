@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from gossamer import counts, topology
 from gossamer.growth import fan_in_uniform_of
 from gossamer.kernels import eager, ops
+from gossamer.kernels.activation import Activation
+from gossamer.kernels.chain import Link
 from gossamer.nn.parameter import set_data_
 from gossamer.topology import Topology, Transpose
 
@@ -218,8 +220,21 @@ class SparseLinear(nn.Module):
     def _set_transpose(self, transposed: Transpose) -> None:
         self.column_pointers, self.row_indices, self.permutation = transposed
 
+    def link(self, activation: Activation | None) -> Link:
+        """Return the layer with an activation behind it as `kernels.chain` takes it."""
+        held: Any = self._parameters
+        return Link(held["values"], held["bias"], self._index(), activation)
+
     def _index(self) -> ops.Index:
-        return self.row_pointers, self.column_indices, self.column_pointers, self.row_indices, self.permutation
+        # Five attributes of a module, asked for one by one, cost as much as a small product.
+        held: Any = self._buffers
+        return (
+            held["row_pointers"],
+            held["column_indices"],
+            held["column_pointers"],
+            held["row_indices"],
+            held["permutation"],
+        )
 
     def _load_from_state_dict(
         self,

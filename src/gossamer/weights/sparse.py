@@ -91,6 +91,11 @@ class SparseWeight:
             handle.remove()
         self._handles = []
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether its hooks do nothing now, so that `nn.Sequential` need not call them."""
+        return not self._watching
+
     def watch(self) -> None:
         """Record inputs and output gradients of the layer from now on."""
         self._watching = True
