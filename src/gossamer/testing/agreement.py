@@ -10,7 +10,7 @@ from gossamer.testing.trial import Trial, seeded
 from gossamer.weights import numel
 
 
-def check_storages(trial: Trial) -> None:
+def check_storages(trial: Trial, *, seed: int = 0) -> None:
     """Check that masked and truly sparse runs pick the same topologies step by step.
 
     Both start in float64 from the same values at the same places, with the same random numbers to come. It looks at
@@ -19,15 +19,16 @@ def check_storages(trial: Trial) -> None:
 
     Args:
         trial: the recipe.
+        seed: of the network's first values, int >= 0.
 
     Raises:
         ConformanceError: topologies differ, or at the end values or optimizer state do.
     """
     if trial.storage == "masked":
         return
-    generator = seeded(1)
+    generator = seeded(seed + 1)
     masked_trial = replace(trial, storage="masked")
-    masked = begin_on(masked_trial, make_model(masked_trial, seeded(0)).double(), generator)
+    masked = begin_on(masked_trial, make_model(masked_trial, seeded(seed)).double(), generator)
     if all(weight.num_active == numel(weight) for weight in masked.sparsifier.weights):
         return
     same = torch.Generator()
@@ -42,8 +43,8 @@ def check_storages(trial: Trial) -> None:
 
 
 def _same_topologies(masked: Run, sparse: Run, step: int) -> None:
-    pairs = zip(topologies(masked).items(), topologies(sparse).values(), strict=True)
-    for (name, expected), found in pairs:
+    pairs = zip(topologies(masked).values(), topologies(sparse).items(), strict=True)
+    for expected, (name, found) in pairs:
         if not torch.equal(expected, found):
             raise sparse.trial.fault(
                 "the active entries are those of the masked run",
@@ -64,5 +65,5 @@ def _close_entries(masked: Run, sparse: Run) -> None:
                     expected=tensor.tolist(),
                     found=found[path].tolist() if path in found else "nothing",
                     step=sparse.trial.num_steps,
-                    weight=one.name,
+                    weight=other.name,
                 )

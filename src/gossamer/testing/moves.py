@@ -68,9 +68,11 @@ def _check_weight(run: Run, weight: Weight, before: Before, changes: list[Change
         )
     grown = ~torch.isin(now.indices, before.indices)
     _check_report(run, weight, before, now, changes, step)
-    reset = _check_survivors(run, weight, before, now, _spare(changes, grown), step)
+    spare = grown.numel() if run.trial.promise.moves_survivors else _spare(changes, grown)
+    reset = _check_survivors(run, weight, before, now, spare, step)
     fresh = grown.clone()
-    fresh[(~grown).nonzero().flatten()[reset]] = True
+    if not run.trial.promise.moves_survivors:
+        fresh[(~grown).nonzero().flatten()[reset]] = True
     _check_fresh(run, weight, now, fresh, step)
     resets = run.trial.promise.resets_state and bool(grown.any())
     for path, leaf in before.other.items():

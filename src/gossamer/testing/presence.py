@@ -54,9 +54,7 @@ def check_steps(trial: Trial) -> None:
         name = _changed(before, found)
         if promise.due is not None and name is not None and step not in promise.due:
             rule = f"the topology changes after steps {sorted(promise.due)} alone"
-            raise trial.fault(
-                rule, expected=before[name].tolist(), found=found[name].tolist(), step=step, weight=name
-            )
+            raise trial.fault(rule, expected=before[name].tolist(), found=found[name].tolist(), step=step, weight=name)
         if promise.due is not None and name is None and step in {*promise.due} - {*promise.may_rest}:
             raise trial.fault("an update changes a topology", expected="a change", found="none", step=step)
         before = found

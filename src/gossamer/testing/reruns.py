@@ -35,7 +35,9 @@ def check_resume(trial: Trial, *, saved_at: Sequence[int] = (2, 3, 4, 5, 7, 12))
         _same_state(resumed, files[start], f"what was saved after step {start} comes back", start)
         for step in range(start + 1, trial.num_steps + 1):
             train_step(resumed, step)
-            _same_weights(resumed, seen[step], f"resumed after step {start}, the run goes on as if it never broke", step)
+            _same_weights(
+                resumed, seen[step], f"resumed after step {start}, the run goes on as if it never broke", step
+            )
         _same_state(resumed, files[trial.num_steps], f"resumed after step {start}, the run ends alike", trial.num_steps)
 
 

@@ -35,6 +35,7 @@ class Promise:
             anything, such as random numbers.
         keeps_state: whether dropped weights keep their optimizer state, and have it back when they are grown.
         resets_state: whether all optimizer state is zeroed when weights are grown.
+        moves_survivors: whether updates may change values and state of weights that stay.
     """
 
     counts: Law = "per weight"
@@ -44,6 +45,7 @@ class Promise:
     first_values: FirstValues = 0.0
     keeps_state: bool = False
     resets_state: bool = False
+    moves_survivors: bool = False
 
     def __post_init__(self) -> None:
         """Check what can be checked before a run."""
