@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from gossamer import topology
 from gossamer.updates.change import Change, Update
-from gossamer.weights import MaskedWeight, SparseWeight, Weight, is_held
+from gossamer.weights import MaskedWeight, SparseWeight, Weight, check_intact, is_held
 
 
 @final
@@ -65,6 +65,8 @@ class Sparsifier:
         self._finished = False
         for weight in self.weights:
             weight.attach()
+        self._parameters = [weight.parameter for weight in self.weights]
+        self._look()
         self._watch()
 
     def step(self) -> list[Change]:
@@ -74,18 +76,28 @@ class Sparsifier:
             What changed, one record a weight and update; empty at most steps, and where the optimizer took no step.
 
         Raises:
-            RuntimeError: the sparsifier is finalized, or an update lacks what it needs; weights are named in the error.
-            ValueError: an update met a NaN.
+            RuntimeError: the sparsifier is finalized, a weight was replaced or resized by somebody else, or an update
+                lacks what it needs; weights are named in the error.
+            ValueError: an update met a NaN, or asks for what cannot be. The step does not count then.
         """
         self._check_unfinished()
         if not self._stepped:
             return []
+        self._check_intact()
+        state = self._generator.get_state()
         self._stepped = False
         self.num_steps += 1
         due = [update for update in self._updates if update.due(self.num_steps)]
-        changes = [change for update in due for change in self._apply(update)]
+        try:
+            changes = [change for update in due for change in self._apply(update)]
+        except (ValueError, RuntimeError):
+            self._stepped = True
+            self.num_steps -= 1
+            self._generator.set_state(state)
+            raise
         if due:
             self._check_ranks()
+        self._look()
         self._watch()
         return changes
 
@@ -127,6 +139,7 @@ class Sparsifier:
         self.num_steps = int(state["num_steps"])
         self._generator.set_state(state["generator"].cpu())
         self._stepped = False
+        self._look()
         self._watch()
 
     def finalize(self) -> None:
@@ -145,6 +158,15 @@ class Sparsifier:
     def _check_unfinished(self) -> None:
         if self._finished:
             raise RuntimeError("this sparsifier is finalized; make a new one to go on changing topologies")
+
+    def _check_intact(self) -> None:
+        """Raise if a weight was replaced or resized since the sparsifier looked last."""
+        for weight, parameter, shape in zip(self.weights, self._parameters, self._shapes, strict=True):
+            check_intact(weight, parameter, shape, self._optimizer)
+
+    def _look(self) -> None:
+        """Remember the shapes that the optimizer's state is to have."""
+        self._shapes = [weight.parameter.shape for weight in self.weights]
 
     def _apply(self, update: Update) -> list[Change]:
         changes = []
@@ -168,6 +190,7 @@ class Sparsifier:
                 weight.watch()
 
     def _before_optimizer_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self._check_intact()
         for weight in self.weights:
             if isinstance(weight, MaskedWeight) and weight.trains_latent:
                 # args holds the optimizer itself too.

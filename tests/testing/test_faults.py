@@ -58,7 +58,7 @@ FAULTS: list[tuple[Check, Callable[..., Any], tuple[str, ...], int, str, str]] =
     (check_skipped_steps, broken.counts_skipped_steps, STORAGES, 1, "", "num_steps; expected 1, found 2"),
     (check_finalize, broken.leaves_a_hook, STORAGES, -1, "", "finalize() leaves no hook"),
 ]
-ROWS = [(check, start, storage, *rest) for check, start, storages, *rest in FAULTS for storage in storages]
+ROWS = [(*row[:2], storage, *row[3:]) for row in FAULTS for storage in row[2]]
 
 
 @pytest.mark.parametrize("check", ALONE, ids=lambda check: check.__name__)
@@ -70,7 +70,7 @@ def test_a_sound_recipe_passes(check: Check, storage: str) -> None:
 @pytest.mark.parametrize(
     ("check", "start", "storage", "step", "layer", "text"),
     ROWS,
-    ids=[f"{row[0].__name__}-{row[1].__name__}-{row[2]}" for row in ROWS],
+    ids=[f"{check.__name__}-{start.__name__}-{storage}" for check, start, storage, *_ in ROWS],
 )
 def test_a_broken_recipe_is_caught_and_the_message_says_where(
     check: Check, start: Callable[..., Any], storage: str, step: int, layer: str, text: str

@@ -97,7 +97,7 @@ def _train(trial: Trial, rank: int) -> Story:
         inputs = torch.randn(trial.network.batch_shape, generator=seeded(1000 + step + 100_000 * rank))
         optimizer.zero_grad()
         outputs: Tensor = together(inputs)
-        (outputs.pow(2).mean() + outputs.mean()).backward()  # type: ignore[no-untyped-call]
+        (outputs.pow(2).mean() + outputs.mean()).backward()
         optimizer.step()
         try:
             run.sparsifier.step()

@@ -14,6 +14,10 @@ from gossamer.updates.change import Change
 from gossamer.weights import Weight, num_open
 
 Grow = Callable[[Weight, Tensor, int, torch.Generator], Tensor]
+EMPTIES = (
+    "drop_fraction={fraction} would drop every weight of a layer and grow others at zero, which leaves it empty; "
+    "it must lie below 1, or give first_values"
+)
 FirstValues = Callable[[Weight, Tensor, Tensor, torch.Generator], Tensor]
 
 
@@ -24,7 +28,8 @@ class Exchange:
     Attributes:
         drop: criterion of the active values; the smallest scores are dropped.
         grow: (weight, kept indices, count, generator) -> indices to activate.
-        drop_fraction: schedule of the fraction of the active weights that is exchanged, values in [0, 1].
+        drop_fraction: schedule of the fraction of the active weights that is exchanged, values in [0, 1]; below 1 where
+            grown weights start at zero, as nothing would be left of the layer.
         update_every: steps between two updates, >= 1.
         stop_step: the last update comes before this step.
         groups: active values -> group of each, shape [n], int64; the fraction is dropped in each group by itself.
@@ -48,7 +53,9 @@ class Exchange:
         """Check what can be checked before training."""
         counts.check_positive(self.update_every, name="update_every")
         counts.check_positive(self.stop_step, name="stop_step")
-        counts.check_fraction(self.drop_fraction(0), name="drop_fraction")
+        fraction = counts.check_fraction(self.drop_fraction(0), name="drop_fraction")
+        if fraction == 1.0 and self.first_values is None:
+            raise ValueError(EMPTIES.format(fraction=fraction))
 
     def due(self, step: int) -> bool:
         """Return whether the update acts after this optimizer step."""
@@ -62,7 +69,10 @@ class Exchange:
         # More than that where entries that stay zero stand in a closed row, as of an embedding's padding.
         if active >= num_open(weight):
             return Change(weight.name, 0, 0)
-        survives = self._survivors(weight.values(), self.drop_fraction(step))
+        fraction = self.drop_fraction(step)
+        if active and counts.num_dropped(active, fraction) == active and self.first_values is None:
+            raise ValueError(EMPTIES.format(fraction=fraction))
+        survives = self._survivors(weight.values(), fraction)
         kept = ranking.places(survives)
         kept_indices = indices[kept]
         grown = self.grow(weight, kept_indices, active - kept.numel(), generator)

@@ -52,6 +52,11 @@ class SparseWeight:
         return self.module.values
 
     @property
+    def current(self) -> nn.Parameter | None:
+        """What the module has in its place now: the same."""
+        return self.module.values
+
+    @property
     def num_active(self) -> int:
         """Number of weights that exist."""
         return self.module.num_active
