@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from gossamer.nn import to_sparse
-from gossamer.testing.run import Run, begin_on, by_entry, make_model, topologies, train_step
+from gossamer.testing.run import Run, apart, begin_on, by_entry, make_model, topologies, train_step
 from gossamer.testing.trial import Trial, seeded
 from gossamer.weights import numel
 
@@ -46,13 +46,9 @@ def _same_topologies(masked: Run, sparse: Run, step: int) -> None:
     pairs = zip(topologies(masked).values(), topologies(sparse).items(), strict=True)
     for expected, (name, found) in pairs:
         if not torch.equal(expected, found):
-            raise sparse.trial.fault(
-                "the active entries are those of the masked run",
-                expected=expected.tolist(),
-                found=found.tolist(),
-                step=step,
-                weight=name,
-            )
+            words = apart(expected.tolist(), found.tolist())
+            rule = "the active entries are those of the masked run"
+            raise sparse.trial.fault(rule, expected=words[0], found=words[1], step=step, weight=name)
 
 
 def _close_entries(masked: Run, sparse: Run) -> None:

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from gossamer.testing.run import Run, make_model
+from gossamer.testing.run import Run, apart, make_model
 from gossamer.testing.trial import Trial, seeded
 
 # What a rank saw: after each step the active entries of each weight and a digest of its values; and how it ended.
@@ -24,10 +24,7 @@ def check_ranks(*trials: Trial) -> None:
     """Check that two processes with the same seed and batches of their own have the same weights after every step.
 
     Both ranks train under `DistributedDataParallel`. Truly sparse weights whose number changes are passed over, as that
-    cannot follow them.
-
-    Args:
-        trials: the recipes; for all of them together two processes are started, which takes seconds.
+    cannot follow them. Starting the processes takes seconds, so any number of trials can be given at once.
 
     Raises:
         ConformanceError: the ranks differ, or the recipe raised an error.
@@ -119,12 +116,13 @@ def _compare(trial: Trial, one: Story, other: Story) -> None:
     for step, pair in enumerate(zip(one[0], other[0], strict=True)):
         for name, (expected, digest) in pair[0].items():
             found, other_digest = pair[1][name]
-            for what, mine, theirs in (("active entries", expected, found), ("values", digest, other_digest)):
-                if mine != theirs:
-                    raise trial.fault(
-                        f"ranks have the same {what}: rank 1 those of rank 0", expected=mine, found=theirs, step=step,
-                        weight=name,
-                    )  # fmt: skip
+            if expected != found:
+                words = apart(expected, found)
+                rule = "ranks have the same active entries: rank 1 those of rank 0"
+                raise trial.fault(rule, expected=words[0], found=words[1], step=step, weight=name)
+            if digest != other_digest:
+                rule = "ranks have the same values: the digest of rank 1 is that of rank 0"
+                raise trial.fault(rule, expected=digest, found=other_digest, step=step, weight=name)
     if one[1] or other[1]:
         problem: Any = one[1] or other[1]
         raise trial.fault("ranks train without an error", expected="none", found=problem, step=len(one[0]) - 1)

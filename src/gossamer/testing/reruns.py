@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gossamer.testing.run import Run, begin, everything, first_difference, loss_at, same, train_step
+from gossamer.testing.run import Run, apart, begin, everything, first_difference, loss_at, same, train_step
 from gossamer.testing.trial import Trial
 
 Seen = dict[str, tuple[Tensor, Tensor]]
@@ -106,12 +106,20 @@ def _see(run: Run) -> Seen:
 
 
 def _same_weights(run: Run, expected: Seen, rule: str, step: int) -> None:
-    for name, found in _see(run).items():
-        for what, mine, theirs in zip(("active entries", "values"), found, expected[name], strict=True):
-            if not same(mine, theirs):
-                raise run.trial.fault(
-                    f"{rule}: {what}", expected=theirs.tolist(), found=mine.tolist(), step=step, weight=name
-                )
+    for name, (places, values) in _see(run).items():
+        theirs, values_expected = expected[name]
+        if not same(places, theirs):
+            words = apart(theirs.tolist(), places.tolist())
+            raise run.trial.fault(rule, expected=words[0], found=words[1], step=step, weight=name)
+        if not same(values, values_expected):
+            slot = int((values != values_expected).nonzero()[0])
+            raise run.trial.fault(
+                rule,
+                expected=f"{float(values_expected[slot])!r} at entry {int(places[slot])}",
+                found=f"{float(values[slot])!r}, and {int((values != values_expected).sum())} values differ in all",
+                step=step,
+                weight=name,
+            )
 
 
 def _load(run: Run, file: bytes, *, backwards: bool) -> None:

@@ -89,6 +89,16 @@ def topologies(run: Run) -> Topologies:
     return {weight.name: weight.indices() for weight in run.sparsifier.weights}
 
 
+def apart(expected: Sequence[int], found: Sequence[int]) -> tuple[str, str]:
+    """Return words for two lists of active entries: how many, and which of them the other has not."""
+    return _words(expected, found), _words(found, expected)
+
+
+def _words(mine: Sequence[int], theirs: Sequence[int]) -> str:
+    others = set(theirs)
+    return f"{len(mine)} active entries with {[entry for entry in mine if entry not in others]}"
+
+
 def everything(run: Run) -> bytes:
     """Return the whole state of a run as a file."""
     file = io.BytesIO()

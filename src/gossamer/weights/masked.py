@@ -188,8 +188,8 @@ class MaskedWeight:
         joined = survivors.clone().index_fill_(0, grown, True) if within else survivors
         if int(joined.count_nonzero()) != kept.numel() + grown.numel():
             raise ValueError(
-                f"cannot keep {kept.numel()} of {self.num_active} entries and add {grown.numel()}: both must be free of "
-                f"repeats, within a weight of shape {self.shape}, and what is added must not be there already"
+                f"cannot keep {kept.numel()} of {self.num_active} entries and add {grown.numel()}: both must be "
+                f"without repeats, within a weight of shape {self.shape}, and what is added must not be there already"
             )
         return joined
 
