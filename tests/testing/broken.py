@@ -79,6 +79,19 @@ def brings_a_weight_back(model: nn.Module, optimizer: Optimizer, **rest: Any) ->
     return start_with(Spoiled(deed=deed), model, optimizer, **rest)
 
 
+def lets_the_optimizer_bring_weights_back(model: nn.Module, optimizer: Optimizer, **rest: Any) -> Sparsifier:
+    sparsifier = sound(model, optimizer, **rest)
+
+    def hook(*given: Any) -> None:
+        for weight in sparsifier.weights:
+            if isinstance(weight, MaskedWeight):
+                # What this optimizer does to all weights, and the hook of the sparsifier has undone.
+                weight.parameter.data[~weight.mask] += 0.001
+
+    optimizer.register_step_post_hook(hook)
+    return sparsifier
+
+
 def is_off_by_one(model: nn.Module, optimizer: Optimizer, **rest: Any) -> Sparsifier:
     def deed(weight: Weight, optimizer: Optimizer) -> None:
         none = weight.indices()[:0]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from gossamer.testing import (
     CHECKS,
@@ -28,6 +29,7 @@ from gossamer.testing import (
     check_updates,
     check_zeros,
 )
+from gossamer.testing.run import leaves
 from gossamer.testing.suite import Check
 
 from . import broken
@@ -45,6 +47,14 @@ FAULTS: list[tuple[Check, Callable[..., Any], tuple[str, ...], int, str, str]] =
         3,
         "2",
         "the state /momentum_buffer of a grown weight",
+    ),
+    (
+        check_zeros,
+        broken.lets_the_optimizer_bring_weights_back,
+        STORAGES[:1],
+        1,
+        "0",
+        "absent weights are zero after optimizer.step(); expected 0.0, found 0.001 at entry",
     ),
     (check_updates, broken.forgets_to_clear_state, STORAGES[1:], 3, "2", "the state /momentum_buffer of survivors"),
     (check_updates, broken.changes_a_survivor, STORAGES, 3, "2", "the value of survivors alone, bit for bit"),
@@ -91,6 +101,26 @@ def test_any_optimizer_shows_that_state_was_not_cleared(storage: str) -> None:
     for optimizer in OPTIMIZERS:
         with pytest.raises(ConformanceError, match=r"after step 3, 2\.\w+: .*the state /"):
             check_updates(Trial(start=broken.forgets_to_clear_state, storage=storage, optimizer=optimizer))
+
+
+def test_the_foreign_optimizer_keeps_every_kind_of_state() -> None:
+    layer = torch.nn.Linear(3, 2)
+    optimizer = OPTIMIZERS[4](layer)
+    layer(torch.ones(1, 3)).sum().backward()
+    before = layer.weight.detach().clone()
+    optimizer.step()
+    state = optimizer.state[layer.weight]
+    shapes = {path: tuple(leaf.shape) for path, leaf in leaves(state) if isinstance(leaf, torch.Tensor)}
+
+    assert shapes == {
+        "/averages/fast/0": (2, 3),
+        "/averages/fast/1": (2, 3),
+        "/slow": (2, 3),
+        "/number": (),
+        "/rows": (2,),
+    }
+    assert state["averages"]["calls"] == 1
+    assert bool((layer.weight != before).all())
 
 
 def test_a_promise_is_held_to() -> None:
