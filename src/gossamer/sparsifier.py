@@ -65,7 +65,6 @@ class Sparsifier:
         self._finished = False
         for weight in self.weights:
             weight.attach()
-        self._parameters = [weight.parameter for weight in self.weights]
         self._look()
         self._watch()
 
@@ -165,7 +164,8 @@ class Sparsifier:
             check_intact(weight, parameter, shape, self._optimizer)
 
     def _look(self) -> None:
-        """Remember the shapes that the optimizer's state is to have."""
+        """Remember the parameters, and the shapes that the optimizer's state is to have."""
+        self._parameters = [weight.parameter for weight in self.weights]
         self._shapes = [weight.parameter.shape for weight in self.weights]
 
     def _apply(self, update: Update) -> list[Change]:

@@ -41,6 +41,7 @@ class Case:
         free: whether the number of weights comes out of the data.
         keeps_state: whether dropped weights keep their optimizer state, and grown ones have it back.
         resets_state: whether all state goes when weights are grown.
+        moves: whether weights move between tensors, so that only their total is fixed.
         counts: the law of the numbers of weights, see `testing.Promise`; None: as the fields above say.
         first_values: what grown weights start with, see `testing.Promise`; None: anything.
         may_rest: steps of `due` after which nothing need change.
@@ -57,6 +58,7 @@ class Case:
     free: bool = False
     keeps_state: bool = False
     resets_state: bool = False
+    moves: bool = False
     counts: Law | None = None
     first_values: FirstValues = None
     may_rest: tuple[int, ...] = ()
@@ -65,7 +67,7 @@ class Case:
 
 def trial(case: Case, storage: str, optimizer: str = "SGD") -> testing.Trial:
     """Return what the checks of `gossamer.testing` are run on."""
-    law: Law = "per weight" if case.counts is None else case.counts
+    law: Law = case.counts or ("total" if case.moves else "per weight")
     if case.counts is None and (case.name == "gmp" or case.sparse_after is not None):
         law = functools.partial(counts_of_case, case.name, storage)
     return testing.Trial(

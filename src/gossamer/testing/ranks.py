@@ -4,6 +4,7 @@ import hashlib
 import multiprocessing
 import pickle
 import tempfile
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from gossamer.testing.run import Run, apart, make_model
+from gossamer.testing.run import Run, apart, begin_on, make_model
 from gossamer.testing.trial import Trial, seeded
 
 # What a rank saw: after each step the active entries of each weight and a digest of its values; and how it ended.
@@ -55,8 +56,10 @@ def _tell_all(trials: list[Trial]) -> list[list[Story]]:
         try:
             for process in ranks:
                 process.start()
+            # Once one has failed the other would wait for it for ever.
+            wait([process.sentinel for process in ranks], SECONDS)
             for process in ranks:
-                process.join(SECONDS)
+                process.join(SECONDS if all(other.exitcode in (0, None) for other in ranks) else 5)
         finally:
             for process in ranks:
                 process.kill()
@@ -81,24 +84,17 @@ def _train(trial: Trial, rank: int) -> Story:
     generator = seeded(0)
     model = make_model(trial, generator)
     together = DistributedDataParallel(model)
-    optimizer = trial.optimizer(model)
-    sparsity = trial.sparsity if trial.storage == "masked" else None
-    run = Run(
-        trial=trial,
-        model=model,
-        optimizer=optimizer,
-        sparsifier=trial.start(model, optimizer, generator=generator, sparsity=sparsity),
-    )
+    run = begin_on(trial, model, generator)
     seen.append(_see(run))
     for step in range(1, trial.num_steps + 1):
         inputs = torch.randn(trial.network.batch_shape, generator=seeded(1000 + step + 100_000 * rank))
-        optimizer.zero_grad()
+        run.optimizer.zero_grad()
         outputs: Tensor = together(inputs)
         (outputs.pow(2).mean() + outputs.mean()).backward()
-        optimizer.step()
+        run.optimizer.step()
         try:
             run.sparsifier.step()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             # A sparsifier whose topologies differ says so on every rank, so that none waits for another.
             return [*seen, _see(run)], str(error)
         seen.append(_see(run))
