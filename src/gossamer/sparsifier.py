@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch.optim import Optimizer
 
 from gossamer import topology
-from gossamer.updates.change import Change, Update
+from gossamer.updates.change import Change, JointUpdate, Remembers, Update, naming
 from gossamer.weights import MaskedWeight, SparseWeight, Weight, is_held
 
 
@@ -31,8 +31,8 @@ class Sparsifier:
         num_steps: optimizer steps counted so far.
 
     Raises:
-        ValueError: the optimizer does not hold a weight, another sparsifier does already, or the optimizer keeps its
-            state where it cannot be moved (LBFGS).
+        ValueError: the optimizer does not hold a weight, another sparsifier does already, the optimizer keeps its
+            state where it cannot be moved (LBFGS), or an update cannot work on a weight.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3))
@@ -48,7 +48,7 @@ class Sparsifier:
         weights: Sequence[MaskedWeight | SparseWeight],
         optimizer: Optimizer,
         *,
-        updates: Sequence[Update],
+        updates: Sequence[Update | JointUpdate],
         generator: torch.Generator,
     ) -> None:
         check_optimizer(weights, optimizer)
@@ -58,6 +58,8 @@ class Sparsifier:
         self._updates = list(updates)
         self._generator = generator
         self._stepped = False
+        for update in self._remembering().values():
+            update.begin(list(self.weights))
         self._handles: list[Any] = [
             optimizer.register_step_pre_hook(self._before_optimizer_step),
             optimizer.register_step_post_hook(self._after_optimizer_step),
@@ -84,7 +86,7 @@ class Sparsifier:
         self.num_steps += 1
         due = [update for update in self._updates if update.due(self.num_steps)]
         changes = [change for update in due for change in self._apply(update)]
-        if due:
+        if changes:
             self._check_ranks()
         self._watch()
         return changes
@@ -99,6 +101,7 @@ class Sparsifier:
             "num_steps": self.num_steps,
             "generator": self._generator.get_state(),
             "weights": {weight.name: _weight_state(weight) for weight in self.weights},
+            "updates": {name: update.state_dict() for name, update in self._remembering().items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -122,8 +125,17 @@ class Sparsifier:
                 raise ValueError(f"{weight.name} is masked on one side and truly sparse on the other; use one storage")
             if _keeps_latent(weight) != ("latent" in saved[weight.name]):
                 raise ValueError(f"{weight.name} keeps latent values on one side alone; use the recipe that was saved")
+        # A state of before updates could remember has no such entry.
+        memories, updates = state.get("updates", {}), self._remembering()
+        if memories.keys() != updates.keys():
+            raise ValueError(
+                f"the saved updates that remember something are {', '.join(memories) or 'none'}, here "
+                f"{', '.join(updates) or 'none'}; use the recipe that was saved"
+            )
         for weight in self.weights:
             _load_weight_state(weight, saved[weight.name])
+        for name, update in updates.items():
+            update.load_state_dict(memories[name])
         self.num_steps = int(state["num_steps"])
         self._generator.set_state(state["generator"].cpu())
         self._stepped = False
@@ -146,17 +158,23 @@ class Sparsifier:
         if self._finished:
             raise RuntimeError("this sparsifier is finalized; make a new one to go on changing topologies")
 
-    def _apply(self, update: Update) -> list[Change]:
-        changes = []
+    def _remembering(self) -> dict[str, Remembers]:
+        """The updates that have a state, by place and kind."""
+        return {
+            f"{place} {type(update).__name__}": update
+            for place, update in enumerate(self._updates)
+            if isinstance(update, Remembers)
+        }
+
+    def _apply(self, update: Update | JointUpdate) -> list[Change]:
         weights: list[Weight] = list(self.weights)
+        settings: Any = {"optimizer": self._optimizer, "generator": self._generator}
+        if isinstance(update, JointUpdate):
+            return update.apply_all(weights, self.num_steps, **settings)
+        changes = []
         for weight in weights:
-            try:
-                changes.append(
-                    update.apply(weight, weights, self.num_steps, optimizer=self._optimizer, generator=self._generator)
-                )
-            except (ValueError, RuntimeError) as error:
-                error.add_note(f"while updating {weight.name} after step {self.num_steps}")
-                raise
+            with naming(weight, self.num_steps):
+                changes.append(update.apply(weight, weights, self.num_steps, **settings))
         return changes
 
     def _watch(self) -> None:
