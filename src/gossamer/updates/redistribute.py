@@ -105,6 +105,9 @@ class Regrow:
 
         Returns:
             A record for each weight.
+
+        Raises:
+            ValueError: `allot` returned numbers that do not add up, or more than there is room for. Nothing is changed.
         """
         indices = [weight.indices() for weight in weights]
         kept = [places[ranking.places(mask)] for places, mask in zip(indices, survives, strict=True)]
@@ -115,6 +118,7 @@ class Regrow:
             [room_of(weight, stay, open_slots(weight, stay)) for weight, stay in zip(weights, kept, strict=True)],
         )
         numbers = self.allot(dropped, generator)
+        _check(numbers, dropped)
         grown = []
         for weight, stay, count in zip(weights, kept, numbers, strict=True):
             with naming(weight, step):
@@ -132,6 +136,15 @@ class Regrow:
         if kept.numel() < active or grown.numel():
             weight.change_(kept, grown, torch.zeros(grown.shape, device=grown.device), optimizer)
         return Change(weight.name, active - kept.numel(), grown.numel())
+
+
+def _check(numbers: list[int], dropped: Dropped) -> None:
+    fit = all(0 <= number <= room for number, room in zip(numbers, dropped.room, strict=True))
+    if not fit or sum(numbers) != sum(dropped.num_dropped):
+        raise ValueError(
+            f"allot would grow {numbers} weights where {dropped.num_dropped} go and {dropped.room} are absent; the "
+            "numbers must have the sum of what goes, and fit"
+        )
 
 
 def scores_of(weight: Weight, drop: Callable[[Weight], Tensor], step: int) -> Tensor:
