@@ -16,7 +16,8 @@ both = pytest.mark.parametrize("storage", STORAGES)
 
 
 def rewire(strength: float = 0.0, temperature: float = 0.0, **changed: Any) -> Rewire:
-    return Rewire(strength=strength, temperature=temperature, **({"grow": first_absent, "stop_step": 9} | changed))
+    rules: dict[str, Any] = {"grow": first_absent, "stop_step": 9}
+    return Rewire(strength=strength, temperature=temperature, **(rules | changed))
 
 
 def apply(update: Rewire, weights: list[Any], optimizer: SGD | None = None, seed: int = 0) -> list[Change]:

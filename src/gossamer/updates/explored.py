@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
+from gossamer import counts
 from gossamer.updates.change import Change
 from gossamer.weights import Weight, numel
 
@@ -27,6 +28,9 @@ class Explored:
     Args:
         every: steps between two looks, >= 1.
 
+    Raises:
+        ValueError: every below 1.
+
     Example:
         >>> explored = Explored(every=100)
 
@@ -40,7 +44,7 @@ class Explored:
     uses_gradient = False
 
     def __init__(self, *, every: int) -> None:
-        self._every = every
+        self._every = counts.check_positive(every, name="every")
         self._sizes: dict[str, int] = {}
         self._seen: dict[str, Tensor] = {}
 
