@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -39,6 +40,7 @@ class Case:
         storages: in which it works.
         sparse_after: steps after which the weights are at a sparsity of 0.8 each, for methods with dense phases.
         free: whether the number of weights comes out of the data.
+        moves: whether weights move between tensors, so that only their total is fixed.
         keeps_state: whether dropped weights keep their optimizer state, and grown ones have it back.
         resets_state: whether all state goes when weights are grown.
         moves: whether weights move between tensors, so that only their total is fixed.
@@ -56,6 +58,7 @@ class Case:
     storages: list[str] = field(default_factory=lambda: STORAGES)
     sparse_after: tuple[int, ...] | None = None
     free: bool = False
+    moves: bool = False
     keeps_state: bool = False
     resets_state: bool = False
     moves: bool = False
@@ -117,6 +120,38 @@ def from_dense(recipe: Callable[..., Sparsifier], **settings: object) -> Callabl
         return recipe(model, optimizer, **settings)
 
     return start
+
+
+def granet_from_sparse(
+    model: nn.Module, optimizer: Optimizer, *, generator: torch.Generator, sparsity: float | None
+) -> Sparsifier:
+    """Start granet at the sparsity of the network, in either storage, and end at 0.8."""
+    return recipes.granet(
+        model,
+        optimizer,
+        sparsity=0.8,
+        start_sparsity=sparsity,
+        start_step=2,
+        stop_step=11,
+        update_every=3,
+        budget=budgets.uniform,
+        generator=generator,
+    )
+
+
+def snfs_masked(
+    model: nn.Module, optimizer: Optimizer, *, generator: torch.Generator, sparsity: float | None
+) -> Sparsifier:
+    """Start snfs, which has no truly sparse form."""
+    return recipes.snfs(model, optimizer, sparsity=0.6, update_every=3, stop_step=STOP_STEP, generator=generator)
+
+
+def expected_total(case: "Case", before: list[int], step: int) -> int:
+    """Return how many weights there are after a step, where they move between tensors."""
+    due = max((at for at in (2, 5, 8, 11) if at <= step), default=0)
+    if case.name != "granet" or not due:
+        return sum(before)
+    return counts.num_active(sum(NUMELS), schedules.cubic(0.6, 0.8, start_step=2, stop_step=11)(due))
 
 
 def expected_counts(case: "Case", storage: str, step: int) -> list[int] | None:
@@ -213,6 +248,53 @@ CASES = [
         grows=True,
         storages=MASKED,
         sparse_after=tuple(range(5, NUM_STEPS + 1)),
+        keeps_state=True,
+    ),
+    Case(
+        name="deep_r",
+        start=functools.partial(recipes.deep_r, strength=0.01, temperature=0.5, stop_step=STOP_STEP),
+        due=tuple(range(1, STOP_STEP)),
+        grows=True,
+        moves=True,
+    ),
+    Case(
+        name="dsr",
+        start=functools.partial(
+            recipes.dsr, update_every=3, stop_step=STOP_STEP, drop_fraction=0.2, threshold=0.05, tolerance=0.1
+        ),
+        due=(3, 6, 9),
+        grows=True,
+        moves=True,
+    ),
+    Case(name="granet", start=granet_from_sparse, due=(2, 5, 8, 11), grows=True, moves=True),
+    Case(
+        name="mest",
+        start=functools.partial(recipes.mest, update_every=3, stop_step=STOP_STEP, drop_fraction=0.3, grad_factor=0.5),
+        due=(3, 6, 9),
+        grows=True,
+    ),
+    Case(
+        name="rigl_itop",
+        start=functools.partial(recipes.rigl_itop, update_every=3, stop_step=STOP_STEP),
+        due=(3, 6, 9),
+        grows=True,
+    ),
+    Case(
+        name="set_itop",
+        start=functools.partial(recipes.set_itop, update_every=3, stop_step=STOP_STEP),
+        due=(3, 6, 9),
+        grows=True,
+    ),
+    Case(name="snfs", start=snfs_masked, due=(3, 6, 9), grows=True, storages=MASKED, moves=True),
+    Case(
+        name="top_kast",
+        start=from_dense(
+            recipes.top_kast, sparsity=0.8, backward_sparsity=0.5, strength=0.1, stop_step=STOP_STEP, update_every=3
+        ),
+        due=(3, 6, 9),
+        grows=True,
+        storages=MASKED,
+        sparse_after=tuple(range(1, NUM_STEPS + 1)),
         keeps_state=True,
     ),
     Case(

@@ -154,6 +154,12 @@ def test_it_is_due_at_multiples_of_update_every_before_the_stop() -> None:
     assert [step for step in range(13) if update.due(step)] == [3, 6]
 
 
+def test_a_start_moves_the_steps_at_which_it_is_due() -> None:
+    update = exchange(update_every=3, stop_step=9, start_step=2)
+
+    assert [step for step in range(13) if update.due(step)] == [2, 5, 8]
+
+
 @pytest.mark.parametrize(
     ("changed", "text"),
     [

@@ -37,6 +37,7 @@ class Exchange:
         first_values: (weight, indices after the update, grown indices, generator) -> values of the grown; default: 0.
         keep_regrown: whether a weight that is dropped and grown in the same update stays as it was, state and all.
         uses_gradient: whether `grow` reads the dense gradient.
+        start_step: updates come at this step and every update_every steps after it; at 0 there is nothing to do yet.
     """
 
     drop: Callable[[Tensor], Tensor]
@@ -48,6 +49,7 @@ class Exchange:
     first_values: FirstValues | None = None
     keep_regrown: bool = False
     uses_gradient: bool = False
+    start_step: int = 0
 
     def __post_init__(self) -> None:
         """Check what can be checked before training."""
@@ -59,7 +61,7 @@ class Exchange:
 
     def due(self, step: int) -> bool:
         """Return whether the update acts after this optimizer step."""
-        return 0 < step < self.stop_step and step % self.update_every == 0
+        return max(1, self.start_step) <= step < self.stop_step and (step - self.start_step) % self.update_every == 0
 
     def apply(
         self, weight: Weight, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator
@@ -77,11 +79,9 @@ class Exchange:
         kept_indices = indices[kept]
         grown = self.grow(weight, kept_indices, active - kept.numel(), generator)
         if self.keep_regrown:
-            slots = torch.searchsorted(indices, grown).clamp(max=active - 1)
-            regrown = indices[slots] == grown
-            survives[slots[regrown]] = True
+            grown = spare_(survives, indices, grown)
             kept = ranking.places(survives)
-            kept_indices, grown = indices[kept], grown[~regrown]
+            kept_indices = indices[kept]
         weight.change_(kept, grown, self._values(weight, kept_indices, grown, generator), optimizer)
         return Change(weight.name, active - kept.numel(), grown.numel())
 
@@ -113,6 +113,25 @@ def _numbers(group: Tensor) -> list[int]:
         return [number for number, size in enumerate(group.bincount().tolist()) if size]
     found: list[int] = group.unique().tolist()
     return found
+
+
+def spare_(survives: Tensor, indices: Tensor, grown: Tensor) -> Tensor:
+    """Let what is dropped and grown at once survive instead.
+
+    Args:
+        survives: which active entries stay, bool, shape [n]; changed.
+        indices: their linear indices, ascending, shape [n].
+        grown: linear indices to activate, ascending.
+
+    Returns:
+        What of `grown` is new.
+    """
+    if not indices.numel():
+        return grown
+    slots = torch.searchsorted(indices, grown).clamp(max=indices.numel() - 1)
+    regrown = indices[slots] == grown
+    survives[slots[regrown]] = True
+    return grown[~regrown]
 
 
 def by_sign(values: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gossamer.weights.state import move_state_
 from gossamer.weights.tiles import over_ranks, row_tiles, unseen
-from gossamer.weights.view import nothing_closed
+from gossamer.weights.view import cleared, nothing_closed
 
 
 @final
@@ -30,6 +30,7 @@ class MaskedWeight:
     Attributes:
         latent: values of the absent weights, zero at active ones, the weight's shape; None: they are forgotten.
         trains_latent: whether the optimizer moves them, by the gradient at the masked values.
+        reach: which entries it then moves, active ones among them, bool, the weight's shape; None: all.
     """
 
     def __init__(self, name: str, parameter: nn.Parameter, module: nn.Module | None = None) -> None:
@@ -40,6 +41,7 @@ class MaskedWeight:
         self.closed_rows, self.closed_columns = nothing_closed(self.shape, parameter.device)
         self.latent: Tensor | None = None
         self.trains_latent = False
+        self.reach: Tensor | None = None
         self._parameter = parameter
         self._watching = False
         self._dense_gradient: Tensor | None = None
@@ -82,6 +84,16 @@ class MaskedWeight:
     def values(self) -> Tensor:
         """Return the active weights; see `Weight`."""
         return self._parameter.detach()[self.mask]
+
+    def set_values_(self, values: Tensor) -> None:
+        """Give the active weights other values; see `Weight`."""
+        self._parameter.data[self.mask] = values.to(self._parameter.dtype)
+
+    def gradient(self) -> Tensor:
+        """Return the gradient of the active weights; see `Weight`."""
+        if (gradient := self._parameter.grad) is None:
+            raise RuntimeError(cleared(self.name))
+        return gradient.detach()[self.mask]
 
     def keep_latent_(self, *, trained: bool) -> None:
         """Remember from now on what absent weights are worth; now they are worth zero.
@@ -139,7 +151,11 @@ class MaskedWeight:
     def after_step_(self) -> None:
         """Hide again what the optimizer was shown, and zero whatever else it made of absent weights."""
         if self.trains_latent:
+            before = self.latent
             self._conceal_()
+            if self.reach is not None and self.latent is not None and before is not None:
+                # Weight decay moves what has no gradient too.
+                self.latent = torch.where(self.reach, self.latent, before)
         else:
             self.apply_mask_()
 
@@ -149,7 +165,7 @@ class MaskedWeight:
 
     def detach(self) -> None:
         """Stop masking the gradient, and forget latent values."""
-        self.latent, self.trains_latent = None, False
+        self.latent, self.trains_latent, self.reach = None, False, None
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
@@ -205,7 +221,9 @@ class MaskedWeight:
             # No gradient yet: whatever came before was thrown away, as that of a step that a GradScaler skips.
             before = None if self._parameter.grad is None else self._dense_gradient
             self._dense_gradient = gradient.detach().clone() if before is None else before + gradient.detach()
-        gaps = None if self.trains_latent else self._gaps()
+        gaps = self._gaps()
+        if self.trains_latent:
+            gaps = None if self.reach is None else ~self.reach
         return gradient if gaps is None else gradient.masked_fill(gaps, 0.0)
 
     def _gaps(self) -> Tensor | None:
