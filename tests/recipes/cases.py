@@ -40,7 +40,6 @@ class Case:
         storages: in which it works.
         sparse_after: steps after which the weights are at a sparsity of 0.8 each, for methods with dense phases.
         free: whether the number of weights comes out of the data.
-        moves: whether weights move between tensors, so that only their total is fixed.
         keeps_state: whether dropped weights keep their optimizer state, and grown ones have it back.
         resets_state: whether all state goes when weights are grown.
         moves: whether weights move between tensors, so that only their total is fixed.
@@ -58,7 +57,6 @@ class Case:
     storages: list[str] = field(default_factory=lambda: STORAGES)
     sparse_after: tuple[int, ...] | None = None
     free: bool = False
-    moves: bool = False
     keeps_state: bool = False
     resets_state: bool = False
     moves: bool = False
@@ -146,22 +144,10 @@ def snfs_masked(
     return recipes.snfs(model, optimizer, sparsity=0.6, update_every=3, stop_step=STOP_STEP, generator=generator)
 
 
-def expected_total(case: "Case", before: list[int], step: int) -> int:
-    """Return how many weights there are after a step, where they move between tensors."""
-    due = max((at for at in (2, 5, 8, 11) if at <= step), default=0)
-    if case.name != "granet" or not due:
-        return sum(before)
+def granet_total(step: int) -> int:
+    """Return how many weights granet leaves of all tensors together after a step."""
+    due = max((at for at in (2, 5, 8, 11) if at <= step), default=2)
     return counts.num_active(sum(NUMELS), schedules.cubic(0.6, 0.8, start_step=2, stop_step=11)(due))
-
-
-def expected_counts(case: "Case", storage: str, step: int) -> list[int] | None:
-    """Return how many weights of each tensor there are after a step, where the method fixes it from the dense ones."""
-    full = NUMELS if storage == "masked" else [round(0.4 * numel) for numel in NUMELS]
-    if case.name == "gmp":
-        return [min(most, gmp_count(numel, step)) for most, numel in zip(full, NUMELS, strict=True)]
-    if case.sparse_after is None:
-        return None
-    return [counts.num_active(numel, 0.8) if step in case.sparse_after else numel for numel in NUMELS]
 
 
 def gmp_count(numel: int, step: int) -> int:
@@ -256,6 +242,7 @@ CASES = [
         due=tuple(range(1, STOP_STEP)),
         grows=True,
         moves=True,
+        moves_survivors=True,
     ),
     Case(
         name="dsr",
@@ -266,7 +253,7 @@ CASES = [
         grows=True,
         moves=True,
     ),
-    Case(name="granet", start=granet_from_sparse, due=(2, 5, 8, 11), grows=True, moves=True),
+    Case(name="granet", start=granet_from_sparse, due=(2, 5, 8, 11), grows=True, counts=granet_total),
     Case(
         name="mest",
         start=functools.partial(recipes.mest, update_every=3, stop_step=STOP_STEP, drop_fraction=0.3, grad_factor=0.5),
@@ -296,6 +283,7 @@ CASES = [
         storages=MASKED,
         sparse_after=tuple(range(1, NUM_STEPS + 1)),
         keeps_state=True,
+        moves_survivors=True,
     ),
     Case(
         name="truly_sparse",
