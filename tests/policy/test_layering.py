@@ -12,7 +12,7 @@ RINGS = (
     ("budgets", "criteria", "distillation", "growth", "kernels", "patterns", "penalties"),
     ("controller", "files", "formats", "nn", "reparametrizations", "solvers", "statistics", "weights"),
     ("acceleration", "pruning", "rewinding", "sparsifier", "updates"),
-    ("data", "models", "recipes", "report", "training"),
+    ("data", "models", "recipes", "report", "testing", "training"),
     ("cli",),
 )
 

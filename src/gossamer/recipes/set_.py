@@ -54,7 +54,7 @@ def set_update(*, update_every: int, stop_step: int, drop_fraction: float) -> Ex
     return Exchange(
         drop=criteria.magnitude,
         groups=by_sign,
-        grow=_grow_at_random,
+        grow=grow_at_random,
         first_values=_draw_small,
         drop_fraction=schedules.constant(drop_fraction),
         update_every=update_every,
@@ -62,7 +62,8 @@ def set_update(*, update_every: int, stop_step: int, drop_fraction: float) -> Ex
     )
 
 
-def _grow_at_random(weight: Weight, kept: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def grow_at_random(weight: Weight, kept: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Grow anywhere, see `Exchange`."""
     return growth.random(kept, weight.closed_rows, weight.closed_columns, count=count, generator=generator)
 
 

@@ -54,12 +54,18 @@ def sparse_start(
     return weights
 
 
-def dense_start(model: nn.Module, optimizer: Optimizer) -> list[MaskedWeight]:
+def dense_start(
+    model: nn.Module,
+    optimizer: Optimizer,
+    *,
+    because: str = "this method lets dropped weights come back as a dense network has them",
+) -> list[MaskedWeight]:
     """Return the prunable weights of a model for a method that has no truly sparse form.
 
     Args:
         model: dense.
         optimizer: checked before anything is changed.
+        because: why not, as the error says it.
 
     Raises:
         ValueError: a weight is truly sparse, or an unfit optimizer.
@@ -68,8 +74,7 @@ def dense_start(model: nn.Module, optimizer: Optimizer) -> list[MaskedWeight]:
     for weight in weights:
         if isinstance(weight, SparseWeight):
             raise ValueError(
-                f"{weight.name} is truly sparse, but this method lets dropped weights come back as a dense network "
-                "has them; start from a dense model, such as gs.to_dense(model)"
+                f"{weight.name} is truly sparse, but {because}; start from a dense model, such as gs.to_dense(model)"
             )
     check_optimizer(weights, optimizer)
     return [weight for weight in weights if isinstance(weight, MaskedWeight)]

@@ -60,6 +60,93 @@ def truly_sparse(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifi
     )
 
 
+def dsr(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.dsr`."""
+    return recipes.dsr(
+        model,
+        optimizer,
+        update_every=plan.update_every,
+        stop_step=plan.stop_step(plan.num_steps * 3 // 4),
+        drop_fraction=plan.drop_fraction,
+        generator=plan.generator,
+        sparsity=plan.start_sparsity,
+        budget=plan.budget,
+    )
+
+
+def snfs(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.snfs`."""
+    return recipes.snfs(
+        model,
+        optimizer,
+        sparsity=plan.sparsity,
+        update_every=plan.update_every,
+        stop_step=plan.stop_step(plan.num_steps),
+        generator=plan.generator,
+        drop_fraction=plan.drop_fraction,
+        budget=plan.budget,
+    )
+
+
+def set_itop(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.set_itop`."""
+    return recipes.set_itop(
+        model,
+        optimizer,
+        update_every=plan.update_every,
+        stop_step=plan.stop_step(plan.num_steps),
+        generator=plan.generator,
+        sparsity=plan.start_sparsity,
+        drop_fraction=plan.drop_fraction,
+        budget=plan.budget,
+    )
+
+
+def rigl_itop(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.rigl_itop`."""
+    return recipes.rigl_itop(
+        model,
+        optimizer,
+        update_every=plan.update_every,
+        stop_step=plan.stop_step(plan.num_steps),
+        generator=plan.generator,
+        sparsity=plan.start_sparsity,
+        drop_fraction=plan.drop_fraction,
+        budget=plan.budget,
+    )
+
+
+def deep_r(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.deep_r`."""
+    # Penalty and noise are ours, for the learning rates of small networks; the paper searches both for each task.
+    return recipes.deep_r(
+        model,
+        optimizer,
+        strength=1e-4,
+        temperature=1e-8,
+        stop_step=plan.stop_step(plan.num_steps + 1),
+        generator=plan.generator,
+        sparsity=plan.start_sparsity,
+        budget=plan.budget,
+    )
+
+
+def mest(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.mest`."""
+    # Value and gradient count alike; ours.
+    return recipes.mest(
+        model,
+        optimizer,
+        update_every=plan.update_every,
+        stop_step=plan.stop_step(plan.num_steps * 3 // 4),
+        drop_fraction=plan.drop_fraction,
+        grad_factor=1.0,
+        generator=plan.generator,
+        sparsity=plan.start_sparsity,
+        budget=plan.budget,
+    )
+
+
 def hold(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     """Start `recipes.hold` on a network that was pruned before its first step."""
     weights = prunable(model)

@@ -25,6 +25,34 @@ def gmp(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     )
 
 
+def granet(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.granet`, from a dense network."""
+    return recipes.granet(
+        model,
+        optimizer,
+        sparsity=plan.sparsity,
+        stop_step=max(1, plan.stop_step(plan.num_steps * 3 // 4)),
+        generator=plan.generator,
+        update_every=plan.update_every,
+        drop_fraction=plan.drop_fraction,
+    )
+
+
+def top_kast(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.top_kast`."""
+    # Half of the absent weights learn, and the penalty is a small one: both ours.
+    return recipes.top_kast(
+        model,
+        optimizer,
+        sparsity=plan.sparsity,
+        backward_sparsity=plan.sparsity / 2,
+        strength=1e-4,
+        stop_step=plan.stop_step(plan.num_steps),
+        update_every=plan.update_every,
+        budget=plan.budget,
+    )
+
+
 def dsd(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     """Start `recipes.dsd`."""
     # Three phases of one length. The paper trains each until it settles, and the last with a tenth of the learning

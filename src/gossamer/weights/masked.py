@@ -1,7 +1,7 @@
 """A masked weight: a dense parameter and a mask."""
 
 from collections.abc import Iterator
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gossamer.weights.state import move_state_
 from gossamer.weights.tiles import over_ranks, row_tiles, unseen
-from gossamer.weights.view import nothing_closed
+from gossamer.weights.view import cleared, nothing_closed
 
 
 @final
@@ -25,28 +25,41 @@ class MaskedWeight:
     Args:
         name: where the weight stands in the model.
         parameter: dense tensor with at least two axes.
+        module: what has it under the last part of the name; None: unknown.
 
     Attributes:
         latent: values of the absent weights, zero at active ones, the weight's shape; None: they are forgotten.
         trains_latent: whether the optimizer moves them, by the gradient at the masked values.
+        reach: which entries it then moves, active ones among them, bool, the weight's shape; None: all.
     """
 
-    def __init__(self, name: str, parameter: nn.Parameter) -> None:
+    def __init__(self, name: str, parameter: nn.Parameter, module: nn.Module | None = None) -> None:
         self.name = name
+        self._module = module
         self.shape = tuple(parameter.shape)
         self.mask = torch.ones(self.shape, dtype=torch.bool, device=parameter.device)
         self.closed_rows, self.closed_columns = nothing_closed(self.shape, parameter.device)
         self.latent: Tensor | None = None
         self.trains_latent = False
+        self.reach: Tensor | None = None
         self._parameter = parameter
         self._watching = False
         self._dense_gradient: Tensor | None = None
         self._handle: RemovableHandle | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copied or pickled parameter takes its hook along, but not the module that it was in.
+        return self.__dict__ | {"_module": None}
+
     @property
     def parameter(self) -> nn.Parameter:
         """The dense tensor."""
         return self._parameter
+
+    @property
+    def current(self) -> nn.Parameter | None:
+        """What the module has in its place now; None where that is unknown or computed."""
+        return None if self._module is None else self._module._parameters.get(self.name.rpartition(".")[2])
 
     @property
     def mask(self) -> Tensor:
@@ -71,6 +84,16 @@ class MaskedWeight:
     def values(self) -> Tensor:
         """Return the active weights; see `Weight`."""
         return self._parameter.detach()[self.mask]
+
+    def set_values_(self, values: Tensor) -> None:
+        """Give the active weights other values; see `Weight`."""
+        self._parameter.data[self.mask] = values.to(self._parameter.dtype)
+
+    def gradient(self) -> Tensor:
+        """Return the gradient of the active weights; see `Weight`."""
+        if (gradient := self._parameter.grad) is None:
+            raise RuntimeError(cleared(self.name))
+        return gradient.detach()[self.mask]
 
     def keep_latent_(self, *, trained: bool) -> None:
         """Remember from now on what absent weights are worth; now they are worth zero.
@@ -108,7 +131,7 @@ class MaskedWeight:
         dense = None if self.latent is None else self.dense_values()
         survivors = torch.zeros(self.mask.numel(), dtype=torch.bool, device=self.mask.device)
         survivors[self.indices()[kept]] = True
-        self.mask = survivors.clone().index_fill_(0, grown, True).view(self.shape)
+        self.mask = self._joined(survivors, kept, grown).view(self.shape)
         self.apply_mask_()
         if grown.numel():
             places = torch.unravel_index(grown, self.shape)
@@ -128,7 +151,11 @@ class MaskedWeight:
     def after_step_(self) -> None:
         """Hide again what the optimizer was shown, and zero whatever else it made of absent weights."""
         if self.trains_latent:
+            before = self.latent
             self._conceal_()
+            if self.reach is not None and self.latent is not None and before is not None:
+                # Weight decay moves what has no gradient too.
+                self.latent = torch.where(self.reach, self.latent, before)
         else:
             self.apply_mask_()
 
@@ -138,7 +165,7 @@ class MaskedWeight:
 
     def detach(self) -> None:
         """Stop masking the gradient, and forget latent values."""
-        self.latent, self.trains_latent = None, False
+        self.latent, self.trains_latent, self.reach = None, False, None
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
@@ -159,6 +186,29 @@ class MaskedWeight:
         for start, stop in row_tiles(*gradient.shape):
             yield start * gradient.shape[1], over_ranks(gradient[start:stop])
 
+    def check_shape(self, shape: torch.Size) -> None:
+        """Raise unless the parameter, or its gradient, has the shape of the mask.
+
+        Raises:
+            RuntimeError: it was resized.
+        """
+        if shape != self._mask.shape:
+            raise RuntimeError(
+                f"{self.name} has shape {tuple(shape)} now, its mask {self.shape}; call finalize() before a weight is "
+                "resized, and make optimizer and sparsifier anew after it"
+            )
+
+    def _joined(self, survivors: Tensor, kept: Tensor, grown: Tensor) -> Tensor:
+        """Add what is grown to what survives, or raise if it is there already, named twice or no entry."""
+        within = bool(((grown >= 0) & (grown < survivors.numel())).all())
+        joined = survivors.clone().index_fill_(0, grown, True) if within else survivors
+        if int(joined.count_nonzero()) != kept.numel() + grown.numel():
+            raise ValueError(
+                f"cannot keep {kept.numel()} of {self.num_active} entries and add {grown.numel()}: both must be "
+                f"without repeats, within a weight of shape {self.shape}, and what is added must not be there already"
+            )
+        return joined
+
     def _conceal_(self) -> None:
         """Move what stands in the parameter at absent places to the latent values, if these are kept."""
         if self.latent is not None:
@@ -166,11 +216,14 @@ class MaskedWeight:
         self.apply_mask_()
 
     def _mask_gradient(self, gradient: Tensor) -> Tensor:
+        self.check_shape(gradient.shape)
         if self._watching:
             # No gradient yet: whatever came before was thrown away, as that of a step that a GradScaler skips.
             before = None if self._parameter.grad is None else self._dense_gradient
             self._dense_gradient = gradient.detach().clone() if before is None else before + gradient.detach()
-        gaps = None if self.trains_latent else self._gaps()
+        gaps = self._gaps()
+        if self.trains_latent:
+            gaps = None if self.reach is None else ~self.reach
         return gradient if gaps is None else gradient.masked_fill(gaps, 0.0)
 
     def _gaps(self) -> Tensor | None:

@@ -14,7 +14,7 @@ from gossamer.nn.counterparts import SparseLayer, weight_shape
 from gossamer.weights.recorded import gradient_rows, inputs_of, outputs_shape
 from gossamer.weights.state import move_state_
 from gossamer.weights.tiles import over_ranks, row_tiles, trains_together, unseen
-from gossamer.weights.view import nothing_closed
+from gossamer.weights.view import cleared, nothing_closed
 
 
 @final
@@ -52,6 +52,11 @@ class SparseWeight:
         return self.module.values
 
     @property
+    def current(self) -> nn.Parameter | None:
+        """What the module has in its place now: the same."""
+        return self.module.values
+
+    @property
     def num_active(self) -> int:
         """Number of weights that exist."""
         return self.module.num_active
@@ -63,6 +68,16 @@ class SparseWeight:
     def values(self) -> Tensor:
         """Return the active weights; see `Weight`."""
         return self.module.values.detach()
+
+    def set_values_(self, values: Tensor) -> None:
+        """Give the active weights other values; see `Weight`."""
+        self.module.values.data.copy_(values)
+
+    def gradient(self) -> Tensor:
+        """Return the gradient of the active weights; see `Weight`."""
+        if (gradient := self.module.values.grad) is None:
+            raise RuntimeError(cleared(self.name))
+        return gradient.detach()
 
     def change_(self, kept: Tensor, grown: Tensor, grown_values: Tensor, optimizer: Optimizer | None) -> None:
         """Keep some active weights, add others, and move the optimizer's state along; see `Weight`."""

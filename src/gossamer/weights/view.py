@@ -41,6 +41,16 @@ class Weight(Protocol):
     def values(self) -> Tensor:
         """Return the active weights in the order of `indices`, detached, shape [num_active]."""
 
+    def set_values_(self, values: Tensor) -> None:
+        """Give the active weights other values, in the order of `indices`, shape [num_active]; state stays."""
+
+    def gradient(self) -> Tensor:
+        """Return the gradient of the active weights as the optimizer saw it, in the order of `indices`.
+
+        Raises:
+            RuntimeError: it is gone, or there was none.
+        """
+
     def change_(self, kept: Tensor, grown: Tensor, grown_values: Tensor, optimizer: Optimizer | None) -> None:
         """Keep some active weights, add others, and move the optimizer's state along.
 
@@ -83,4 +93,12 @@ def nothing_closed(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor
     return (
         torch.zeros(shape[0], dtype=torch.bool, device=device),
         torch.zeros(columns, dtype=torch.bool, device=device),
+    )
+
+
+def cleared(name: str) -> str:
+    """Say that a weight has no gradient."""
+    return (
+        f"{name} has no gradient after the optimizer's step; the layer must take part in the backward pass, and "
+        "zero_grad() must come after sparsifier.step()"
     )
