@@ -9,6 +9,8 @@ from torch import Tensor
 from gossamer.testing.run import Run, apart, begin, everything, first_difference, loss_at, same, train_step
 from gossamer.testing.trial import Trial
 
+SCALE = 4.0
+
 Seen = dict[str, tuple[Tensor, Tensor]]
 
 
@@ -79,7 +81,7 @@ def check_skipped_steps(trial: Trial) -> None:
         ConformanceError: they do.
     """
     clean, poisoned = begin(trial), begin(trial)
-    scalers = [torch.amp.GradScaler("cpu", init_scale=4.0) for _ in range(2)]
+    scalers = [torch.amp.GradScaler("cpu", init_scale=SCALE) for _ in range(2)]
     for step in range(1, min(8, trial.num_steps) + 1):
         for factor in (float("inf"), float("nan")) if step in (2, 3, 6) else ():
             _scaled_step(poisoned, scalers[1], step, factor)
@@ -97,7 +99,8 @@ def _scaled_step(run: Run, scaler: torch.amp.GradScaler, step: int, factor: floa
     run.optimizer.zero_grad()
     scaler.scale(loss_at(run, step) * factor).backward()
     scaler.step(run.optimizer)
-    scaler.update()
+    # The scale stays: what remembers gradients, scaled as they come, may notice another one, which is no skipped step.
+    scaler.update(SCALE)
     run.sparsifier.step()
 
 
