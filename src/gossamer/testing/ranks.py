@@ -109,7 +109,7 @@ def _see(run: Run) -> dict[str, tuple[list[int], str]]:
 
 
 def _compare(trial: Trial, one: Story, other: Story) -> None:
-    for step, pair in enumerate(zip(one[0], other[0], strict=True)):
+    for step, pair in enumerate(zip(one[0], other[0], strict=False)):
         for name, (expected, digest) in pair[0].items():
             found, other_digest = pair[1][name]
             if expected != found:
