@@ -79,7 +79,7 @@ class SparseWeight:
         old_shape = self.module.values.shape
         if kept.numel() + grown.numel() != old_shape[0] and trains_together():
             raise RuntimeError(
-                f"{self.name} would shrink, which DistributedDataParallel cannot follow; train it masked and convert "
+                f"{self.name} would change its length, which DistributedDataParallel cannot follow; train it masked and convert "
                 "it with to_sparse afterwards"
             )
         places, source = topology.exchange(self.module.topology, kept, grown)
