@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from torch.optim import SGD, Optimizer
 
-from gossamer import Sparsifier, budgets, recipes, to_sparse
+from gossamer import Sparsifier, budgets, criteria, masks, prunable, recipes, schedules, to_dense, to_sparse
 from gossamer.models import mlp
-from gossamer.updates import Explored
-from gossamer.weights import SparseWeight
+from gossamer.recipes.rigl import grow_by_gradient
+from gossamer.updates import Explored, Redistribute, by_largest, over_all
+from gossamer.weights import MaskedWeight, SparseWeight
 
 from .cases import OPTIMIZERS, STORAGES
 from .network import assert_same, begin, counts_of, everything, seeded, topology_of, train_step
@@ -149,3 +150,73 @@ def test_topologies_of_the_same_seed_do_not_depend_on_the_record() -> None:
         train_step(other, step)
 
     assert topology_of(one) == topology_of(other)
+
+
+def one_ranking(fraction: float) -> Redistribute:
+    """All weights compete in what goes and in what comes."""
+    return Redistribute(
+        drop=lambda weight: criteria.magnitude(weight.values()),
+        survive=over_all,
+        allot=by_largest(lambda weight: weight.gradient_tiles()),
+        grow=grow_by_gradient,
+        drop_fraction=schedules.constant(fraction),
+        update_every=1,
+        stop_step=9,
+        keep_regrown=True,
+        uses_gradient=True,
+    )
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 1.0])
+def test_one_ranking_over_all_tensors_is_the_best_of_the_dense_gradient(fraction: float) -> None:
+    model = mlp([10, 16, 4], generator=seeded()).double()
+    optimizer = SGD(model.parameters(), lr=0.0)
+    views = prunable(model)
+    for number, view in enumerate(views):
+        assert isinstance(view, MaskedWeight)
+        view.set_mask_(masks.draw(view.shape, view.parameter.numel() * 2 // 5, generator=seeded(number)))
+    sparsifier = Sparsifier(views, optimizer, updates=[one_ranking(fraction)], generator=seeded())
+    values = torch.cat([weight.parameter.detach().flatten().float().abs() for weight in views])
+    active = torch.cat([torch.zeros_like(weight.parameter).flatten().bool() for weight in views])
+    offsets = [0, 160]
+    for offset, weight in zip(offsets, views, strict=True):
+        active[weight.indices() + offset] = True
+    model(torch.randn(8, 10, generator=seeded(3)).double()).pow(2).sum().backward()
+    tiles = [torch.cat([tile for _, tile in weight.gradient_tiles()]).flatten() for weight in views]
+    gradient = torch.cat(tiles).float().abs()
+    optimizer.step()
+    sparsifier.step()
+
+    count = min(int(fraction * int(active.sum()) + 1e-9), int(active.sum()) - 2)
+    best = [int(values[:160].argmax()), 160 + int(values[160:].argmax())]
+    order = [
+        int(place) for place in values.argsort(descending=True, stable=True) if active[place] and place not in best
+    ]
+    kept = {*best, *order[: len(order) - count]}
+    absent = [int(place) for place in gradient.argsort(descending=True, stable=True) if int(place) not in kept]
+    found = {int(place) + offset for offset, weight in zip(offsets, views, strict=True) for place in weight.indices()}
+    assert found == kept | set(absent[:count])
+
+
+def test_one_ranking_is_the_same_in_both_storages() -> None:
+    model = mlp([10, 16, 4], sparsity=0.6, budget=budgets.uniform, generator=seeded()).double()
+    found = []
+    for network in (model, to_dense(model)):
+        optimizer = SGD(network.parameters(), lr=0.05, momentum=0.9)
+        views = prunable(network)
+        for view in views:
+            if isinstance(view, MaskedWeight):
+                view.set_mask_(view.parameter != 0)
+        sparsifier = Sparsifier(views, optimizer, updates=[one_ranking(0.3)], generator=seeded())
+        seen = []
+        for step in range(6):
+            optimizer.zero_grad()
+            network(torch.randn(8, 10, generator=seeded(step)).double()).pow(2).mean().backward()
+            optimizer.step()
+            sparsifier.step()
+            seen.append([weight.indices().tolist() for weight in sparsifier.weights])
+        found.append(seen)
+
+    assert found[0] == found[1]
+    assert found[0][0] != found[0][-1]
+    assert len({len(step[0]) for step in found[0]}) > 1

@@ -84,6 +84,16 @@ def test_sets_stay_from_the_stop_on_and_the_penalty_ends() -> None:
     assert sparsifier.state_dict()["updates"]["0 Superset"][weight.name].tolist() == [0b11100000]
 
 
+def test_what_computes_learns_even_if_a_budget_says_otherwise() -> None:
+    def odd(shapes: dict[str, Any], *, sparsity: float) -> dict[str, int]:
+        return dict.fromkeys(shapes, 2 if sparsity == 0.5 else 1)
+
+    _, _, sparsifier, weight = row([4.0, 3.0, -2.0, 1.0], budget=odd)
+
+    assert weight.mask.tolist() == [[True, True, False, False]]
+    assert [reach.tolist() for reach in reaches(sparsifier)] == [weight.mask.tolist()]
+
+
 def reaches(sparsifier: Sparsifier) -> list[Tensor]:
     found = [weight.reach for weight in sparsifier.weights if isinstance(weight, MaskedWeight)]
     return [reach for reach in found if reach is not None]

@@ -46,6 +46,12 @@ def latents_of(setup: Setup) -> list[Tensor]:
     return [weight.latent for weight in weights if isinstance(weight, MaskedWeight) and weight.latent is not None]
 
 
+def memories_of(setup: Setup) -> list[Tensor]:
+    """Return what the updates remember from one step to the next."""
+    states = setup.sparsifier.state_dict()["updates"].values() if setup.sparsifier else []
+    return [value for state in states for value in state.values() if isinstance(value, Tensor)]
+
+
 def kept_model(setup: Setup) -> nn.Module:
     """Return the trained model as it is saved: layers that were masked become truly sparse if they can.
 

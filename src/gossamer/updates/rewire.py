@@ -74,8 +74,9 @@ class Rewire:
         kept = [weight.indices()[mask] for weight, mask in zip(weights, survives, strict=True)]
         signs = [self._signs[weight.name][mask] for weight, mask in zip(weights, survives, strict=True)]
         changes = self._regrow.change_all(weights, survives, step, optimizer=optimizer, generator=generator)
-        for weight, places, old in zip(weights, kept, signs, strict=True):
-            self._signs[weight.name] = _with_new_signs(weight.indices(), places, old, generator)
+        for weight, places, old, change in zip(weights, kept, signs, changes, strict=True):
+            if change.num_dropped or change.num_grown:
+                self._signs[weight.name] = _with_new_signs(weight.indices(), places, old, generator)
         return changes
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from gossamer import counts, ranking
@@ -27,7 +28,6 @@ def in_each(scores: list[Tensor], may_go: list[Tensor], drop_fraction: float) ->
         ValueError: a fraction outside [0, 1], or a score is NaN.
 
     Example:
-        >>> import torch
         >>> in_each([torch.tensor([3.0, 1.0, 2.0])], [torch.tensor([True, True, True])], 1.0)
         [tensor([ True, False, False])]
     """
@@ -49,7 +49,6 @@ def over_all(scores: list[Tensor], may_go: list[Tensor], drop_fraction: float) -
         ValueError: a fraction outside [0, 1], or a score is NaN.
 
     Example:
-        >>> import torch
         >>> free = torch.ones(2, dtype=torch.bool)
         >>> over_all([torch.tensor([9.0, 8.0]), torch.tensor([1.0, 2.0])], [free, free], 0.5)
         [tensor([ True, False]), tensor([False,  True])]
@@ -92,6 +91,8 @@ def open_slots(weight: Weight, indices: Tensor) -> Tensor:
     Returns:
         Bool, shape [n].
     """
+    if not (weight.closed_rows.any() or weight.closed_columns.any()):
+        return torch.ones(indices.shape, dtype=torch.bool, device=indices.device)
     columns = max(1, weight.closed_columns.numel())
     is_open: Tensor = ~(weight.closed_rows[indices // columns] | weight.closed_columns[indices % columns])
     return is_open

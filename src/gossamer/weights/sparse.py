@@ -84,8 +84,8 @@ class SparseWeight:
         old_shape = self.module.values.shape
         if kept.numel() + grown.numel() != old_shape[0] and trains_together():
             raise RuntimeError(
-                f"{self.name} would shrink, which DistributedDataParallel cannot follow; train it masked and convert "
-                "it with to_sparse afterwards"
+                f"{self.name} would change its length, which DistributedDataParallel cannot follow; train it masked "
+                "and convert it with to_sparse afterwards"
             )
         places, source = topology.exchange(self.module.topology, kept, grown)
         values = topology.gather(self.values(), source, grown_values.to(self.module.values.dtype))
