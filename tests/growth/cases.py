@@ -39,7 +39,14 @@ def _gradient(kept: Tensor, closed_rows: Tensor, closed_columns: Tensor, count: 
     return growth.gradient(tiles_of(gradient), kept, closed_rows, closed_columns, count=count)
 
 
+def _momentum(kept: Tensor, closed_rows: Tensor, closed_columns: Tensor, count: int, seed: int) -> Tensor:
+    shape = closed_rows.numel(), closed_columns.numel()
+    momentum = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return growth.momentum([(0, momentum)], kept, closed_rows, closed_columns, count=count)
+
+
 CASES = [
     Case(name="random", choose=_random),
     Case(name="gradient", choose=_gradient),
+    Case(name="momentum", choose=_momentum),
 ]

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from gossamer.weights.state import move_state_
-from gossamer.weights.tiles import over_ranks, row_tiles, unseen
+from gossamer.weights.tiles import over_ranks, tiles, unseen
 from gossamer.weights.view import nothing_closed
 
 
@@ -153,11 +153,20 @@ class MaskedWeight:
 
     def gradient_tiles(self) -> Iterator[tuple[int, Tensor]]:
         """Yield the recorded dense gradient; see `Weight`."""
+        gradient = self._recorded()
+        columns = gradient.shape[1]
+        for start, stop, left, right in tiles(*gradient.shape, itemsize=gradient.element_size()):
+            yield start * columns + left, over_ranks(gradient[start:stop, left:right])
+
+    def gradient_at(self, indices: Tensor) -> Tensor:
+        """Return the recorded dense gradient at some entries; see `Weight`."""
+        return over_ranks(self._recorded().flatten()[indices])
+
+    def _recorded(self) -> Tensor:
+        """The dense gradient as a matrix."""
         if self._dense_gradient is None:
             raise RuntimeError(unseen(self.name))
-        gradient = self._dense_gradient.reshape(self.shape[0], -1)
-        for start, stop in row_tiles(*gradient.shape):
-            yield start * gradient.shape[1], over_ranks(gradient[start:stop])
+        return self._dense_gradient.reshape(self.closed_rows.numel(), self.closed_columns.numel())
 
     def _conceal_(self) -> None:
         """Move what stands in the parameter at absent places to the latent values, if these are kept."""

@@ -1,20 +1,47 @@
-"""The dense gradient in stretches of rows, so that it never exists as a whole."""
+"""The dense gradient in tiles, so that it never exists as a whole."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-# Numbers of the dense gradient that exist at once.
-TILE_NUMBERS = 1 << 20
+# Bytes of a tile: half of the second cache of common processors, so that what is multiplied out is searched there.
+TILE_BYTES = 1 << 21
+# Columns of a tile where there are more: then each row of inputs that is read serves many rows of the tile.
+TILE_COLUMNS = 1 << 11
 
 
-def row_tiles(rows: int, columns: int) -> Iterator[tuple[int, int]]:
-    """Yield (start, stop) of stretches of rows with about `TILE_NUMBERS` entries each."""
-    step = max(1, TILE_NUMBERS // max(1, columns))
-    for start in range(0, rows, step):
-        yield start, min(start + step, rows)
+class Tile(NamedTuple):
+    """A rectangle of a matrix.
+
+    Attributes:
+        start, stop: its rows.
+        left, right: its columns.
+    """
+
+    start: int
+    stop: int
+    left: int
+    right: int
+
+
+def tiles(rows: int, columns: int, *, itemsize: int, most_columns: int | None = None) -> Iterator[Tile]:
+    """Cut a matrix into tiles of at most `TILE_BYTES` each, however wide it is.
+
+    Args:
+        rows: of the matrix.
+        columns: of the matrix.
+        itemsize: bytes of an entry; less than four count as four, the size at which they are compared.
+        most_columns: columns of a tile at most. Default: whole rows, as far as they fit.
+    """
+    numbers = max(1, TILE_BYTES // max(4, itemsize))
+    width = max(1, min(columns, numbers, numbers if most_columns is None else most_columns))
+    height = max(1, numbers // width)
+    for start in range(0, rows, height):
+        for left in range(0, columns, width):
+            yield Tile(start, min(start + height, rows), left, min(left + width, columns))
 
 
 def trains_together() -> bool:

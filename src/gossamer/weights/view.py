@@ -58,9 +58,27 @@ class Weight(Protocol):
         """Stop recording and forget."""
 
     def gradient_tiles(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield the dense gradient in stretches of rows: (first linear index, [rows, columns]).
+        """Yield the dense gradient in tiles: (first linear index, [rows, columns]).
 
-        It is summed over the backward passes since `watch` and, as the gradient itself, since the last zero_grad().
+        Entry (i, j) of a tile has the linear index first + i * width + j, where `width` is the size of
+        `closed_columns`. A tile holds whole rows, or a part of the columns where rows are long; together they hold
+        every entry once, in a fixed order. A tile takes at most `tiles.TILE_BYTES`.
+
+        It is summed over the backward passes since `watch` and, as the gradient itself, since the last zero_grad(),
+        and over the processes that train together.
+
+        Raises:
+            RuntimeError: no backward pass was seen.
+        """
+
+    def gradient_at(self, indices: Tensor) -> Tensor:
+        """Return the dense gradient at some entries, active or not, summed as that of `gradient_tiles` is.
+
+        Args:
+            indices: linear indices, ascending, shape [n], int64; the same in all processes that train together.
+
+        Returns:
+            Shape [n], floating.
 
         Raises:
             RuntimeError: no backward pass was seen.
