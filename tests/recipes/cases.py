@@ -94,6 +94,12 @@ CASES = [
         due=(3, 6, 9),
         grows=True,
     ),
+    Case(
+        name="gse",
+        start=functools.partial(recipes.gse, update_every=3, stop_step=STOP_STEP, candidates_per_active=2.0),
+        due=(3, 6, 9),
+        grows=True,
+    ),
     Case(name="gmp", start=gmp_from_dense, due=(2, 5, 8, 11, 12)),
     Case(
         name="dsd",

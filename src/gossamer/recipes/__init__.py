@@ -7,6 +7,7 @@ from gossamer.recipes.dsd import dsd
 from gossamer.recipes.early_bird import EarlyBird
 from gossamer.recipes.edge_popup import edge_popup_
 from gossamer.recipes.gmp import gmp
+from gossamer.recipes.gse import gse
 from gossamer.recipes.hold import hold
 from gossamer.recipes.iht import iht
 from gossamer.recipes.learned_masks import finish_
@@ -30,6 +31,7 @@ __all__ = [
     "edge_popup_",
     "finish_",
     "gmp",
+    "gse",
     "hold",
     "iht",
     "lottery_tickets",
