@@ -1,5 +1,7 @@
 """GSE: what grows is the best of the candidates that the seed draws, and of all absent where these are all."""
 
+import functools
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -43,13 +45,11 @@ def test_growth_takes_the_best_of_as_many_candidates_as_weights_are_active() -> 
 
 def test_with_all_places_as_candidates_it_grows_what_rigl_grows() -> None:
     found = []
-    for recipe, settings in ((recipes.gse, {"candidates_per_active": 1e9}), (recipes.rigl, {})):
+    for recipe in (functools.partial(recipes.gse, candidates_per_active=1e9), recipes.rigl):
         model = layer()
         optimizer = SGD(model.parameters(), lr=0.01)
         generator = torch.Generator().manual_seed(5)
-        sparsifier = recipe(
-            model, optimizer, update_every=1, stop_step=50, drop_fraction=0.3, generator=generator, **settings
-        )
+        sparsifier = recipe(model, optimizer, update_every=1, stop_step=50, drop_fraction=0.3, generator=generator)
         for _ in range(4):
             train_step(model, sparsifier, optimizer)
             sparsifier.step()

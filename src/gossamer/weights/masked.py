@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from gossamer.weights.state import move_state_
-from gossamer.weights.tiles import over_ranks, tiles, unseen
+from gossamer.weights.tiles import GradientTiles, over_ranks, tiles, unseen
 from gossamer.weights.view import nothing_closed
 
 
@@ -151,8 +151,12 @@ class MaskedWeight:
         """Stop recording and forget."""
         self._watching, self._dense_gradient = False, None
 
-    def gradient_tiles(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield the recorded dense gradient; see `Weight`."""
+    def gradient_tiles(self) -> GradientTiles:
+        """Return the recorded dense gradient; see `Weight`."""
+        shape = self.closed_rows.numel(), self.closed_columns.numel()
+        return GradientTiles(self._tiles, lambda rows, columns: over_ranks(self._recorded()[rows][:, columns]), shape)
+
+    def _tiles(self) -> Iterator[tuple[int, Tensor]]:
         gradient = self._recorded()
         columns = gradient.shape[1]
         for start, stop, left, right in tiles(*gradient.shape, itemsize=gradient.element_size()):

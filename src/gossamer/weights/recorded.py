@@ -71,6 +71,11 @@ def gradient_of(layer: SparseLayer, inputs: Tensor, output_grad: Tensor, tile: T
     return output_grad[:, start:stop].t() @ inputs[:, left:right]
 
 
+def gradient_across(layer: SparseLayer, inputs: Tensor, output_grad: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the gradient of a linear layer where some rows and some columns cross, shape [rows, columns]."""
+    return output_grad[:, rows].t() @ inputs[:, columns]
+
+
 def gradient_at(layer: SparseLayer, inputs: Tensor, output_grad: Tensor, indices: Tensor) -> Tensor:
     """Return the gradient at some entries of the weight, whether they exist or not.
 

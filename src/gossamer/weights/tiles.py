@@ -1,16 +1,20 @@
 """The dense gradient in tiles, so that it never exists as a whole."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, final
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from gossamer import sampling
+
 # Bytes of a tile: half of the second cache of common processors, so that what is multiplied out is searched there.
 TILE_BYTES = 1 << 21
 # Columns of a tile where there are more: then each row of inputs that is read serves many rows of the tile.
 TILE_COLUMNS = 1 << 11
+# Rows, and columns, of a sample.
+_LINES = 512
 
 
 class Tile(NamedTuple):
@@ -42,6 +46,38 @@ def tiles(rows: int, columns: int, *, itemsize: int, most_columns: int | None = 
     for start in range(0, rows, height):
         for left in range(0, columns, width):
             yield Tile(start, min(start + height, rows), left, min(left + width, columns))
+
+
+@final
+class GradientTiles:
+    """The dense gradient in tiles, as often as it is gone through, and a sample of it.
+
+    Args:
+        make: returns the tiles from the first one on.
+        sample: (rows, columns), each ascending, int64 -> the gradient where they cross; None: that would take long.
+        shape: of the matrix.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Iterator[tuple[int, Tensor]]],
+        sample: Callable[[Tensor, Tensor], Tensor] | None,
+        shape: tuple[int, int],
+    ) -> None:
+        self._make, self._sample, self._shape = make, sample, shape
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        """Begin anew."""
+        return self._make()
+
+    def sample(self) -> Tensor | None:
+        """Return the gradient where some rows and some columns cross, an eighth of each at most, the same each time."""
+        if self._sample is None:
+            return None
+        # Only the time of a search depends on which.
+        generator = torch.Generator().manual_seed(0)
+        lines = (sampling.distinct(size, min(size // 8, _LINES), generator=generator) for size in self._shape)
+        return self._sample(*lines)
 
 
 def trains_together() -> bool:

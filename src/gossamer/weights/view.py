@@ -4,12 +4,13 @@ Slots are places among the active weights: slot k is the k-th active entry in th
 """
 
 import math
-from collections.abc import Iterator
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from gossamer.weights.tiles import GradientTiles
 
 
 class Weight(Protocol):
@@ -57,8 +58,8 @@ class Weight(Protocol):
     def unwatch(self) -> None:
         """Stop recording and forget."""
 
-    def gradient_tiles(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield the dense gradient in tiles: (first linear index, [rows, columns]).
+    def gradient_tiles(self) -> GradientTiles:
+        """Return the dense gradient in tiles: (first linear index, [rows, columns]), made as they are gone through.
 
         Entry (i, j) of a tile has the linear index first + i * width + j, where `width` is the size of
         `closed_columns`. A tile holds whole rows, or a part of the columns where rows are long; together they hold
@@ -68,7 +69,7 @@ class Weight(Protocol):
         and over the processes that train together.
 
         Raises:
-            RuntimeError: no backward pass was seen.
+            RuntimeError: no backward pass was seen; when the first tile is asked for.
         """
 
     def gradient_at(self, indices: Tensor) -> Tensor:
