@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gossamer import counts, ranking
+from gossamer import counts, ranking, topology
 from gossamer.masks import keep_largest
 from gossamer.schedules import Schedule
 from gossamer.updates.change import Change
@@ -63,17 +63,19 @@ class Exchange:
         if active >= num_open(weight):
             return Change(weight.name, 0, 0)
         survives = self._survivors(weight.values(), self.drop_fraction(step))
-        kept = ranking.places(survives)
-        kept_indices = indices[kept]
-        grown = self.grow(weight, kept_indices, active - kept.numel(), generator)
+        kept = ranking.taken(indices, survives)
+        grown = self.grow(weight, kept, active - kept.numel(), generator)
         if self.keep_regrown:
-            slots = torch.searchsorted(indices, grown).clamp(max=active - 1)
-            regrown = indices[slots] == grown
+            slots = topology.slots_of(grown, indices)
+            regrown = slots >= 0
             survives[slots[regrown]] = True
-            kept = ranking.places(survives)
-            kept_indices, grown = indices[kept], grown[~regrown]
-        weight.change_(kept, grown, self._values(weight, kept_indices, grown, generator), optimizer)
-        return Change(weight.name, active - kept.numel(), grown.numel())
+            kept, grown = ranking.taken(indices, survives), ranking.taken(grown, ~regrown)
+        values = self._values(weight, kept, grown, generator)
+        # A list as long as the weight, which the change would hold beside its own.
+        del indices, kept
+        kept_slots = ranking.places(survives)
+        weight.change_(kept_slots, grown, values, optimizer)
+        return Change(weight.name, active - kept_slots.numel(), grown.numel())
 
     def _survivors(self, values: Tensor, drop_fraction: float) -> Tensor:
         scores = self.drop(values)

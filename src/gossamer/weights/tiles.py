@@ -9,10 +9,10 @@ from torch import Tensor
 
 from gossamer import sampling
 
-# Bytes of a tile: half of the second cache of common processors, so that what is multiplied out is searched there.
-TILE_BYTES = 1 << 21
+# Bytes of a tile: what is multiplied out is searched while it is in the second cache, two of them if need be.
+TILE_BYTES = 1 << 20
 # Columns of a tile where there are more: then each row of inputs that is read serves many rows of the tile.
-TILE_COLUMNS = 1 << 11
+TILE_COLUMNS = 1 << 10
 # Rows, and columns, of a sample.
 _LINES = 512
 
