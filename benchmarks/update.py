@@ -38,13 +38,11 @@ from gossamer.cli.tables import size_text
 from gossamer.growth import fan_in_uniform_of
 from gossamer.machine import describe_machine
 from gossamer.nn import SparseLinear
-from gossamer.updates import Exchange
-from gossamer.weights import Weight
 
 Times = dict[str, list[float]]
 # Steps between two updates.
 INTERVALS = {"SET": 60_000 // 128, "RigL": 100, "GSE": 1000}
-STARTS = {"SET": recipes.set_, "RigL": recipes.rigl, "GSE": recipes.gse}
+STARTS: dict[str, Callable[..., Sparsifier]] = {"SET": recipes.set_, "RigL": recipes.rigl, "GSE": recipes.gse}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +56,7 @@ class Problem:
     times: Times = field(default_factory=lambda: defaultdict(list))
 
     def train_step(self) -> None:
+        """Go forward and back, and let the optimizer step."""
         self.optimizer.zero_grad()
         self.layer(self.inputs).backward(self.output_grad)
         self.optimizer.step()
@@ -71,7 +70,7 @@ class Problem:
         self.times[name].append(1e3 * (clock() - start))
 
     def median(self, name: str) -> float:
-        # The first round compiles.
+        """Return the median milliseconds; the first round, which compiles, is left out."""
         return statistics.median(self.times[name][1:])
 
 
@@ -87,23 +86,16 @@ def problem(size: int, density: float, batch: int) -> Problem:
     )
 
 
-def start(name: str, it: Problem) -> tuple[Sparsifier, Exchange]:
-    """Start a method that updates after every step, its parts timed, and return its update too."""
+def start(name: str, it: Problem) -> Sparsifier:
+    """Start a method that updates after every step, its parts timed."""
     sparsifier = STARTS[name](
         it.layer, it.optimizer, update_every=1, stop_step=10**9, generator=torch.Generator().manual_seed(1)
     )
-    (update,) = sparsifier._updates
-    assert isinstance(update, Exchange)
-    grow = update.grow
-
-    def timed_grow(weight: Weight, kept: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        with it.timed("grow"):
-            return grow(weight, kept, count, generator)
-
-    object.__setattr__(update, "grow", timed_grow)
-    for owner, method, part in ((update, "_survivors", "drop"), (sparsifier.weights[0], "change_", "move")):
+    (update,), (weight,) = sparsifier._updates, sparsifier.weights
+    for owner, method, part in ((update, "_survivors", "drop"), (update, "grow", "grow"), (weight, "change_", "move")):
+        # The update is frozen.
         object.__setattr__(owner, method, timed_call(it, getattr(owner, method), part))
-    return sparsifier, update
+    return sparsifier
 
 
 def timed_call(it: Problem, function: Callable[..., object], name: str) -> Callable[..., object]:
@@ -117,7 +109,7 @@ def timed_call(it: Problem, function: Callable[..., object], name: str) -> Calla
 def measure(size: int, density: float, *, batch: int, rounds: int) -> dict[str, Problem]:
     """Return the times of each method, and of training and dense products under "plain"."""
     every = {name: problem(size, density, batch) for name in ("plain", *STARTS)}
-    sparsifiers = {name: start(name, every[name])[0] for name in STARTS}
+    sparsifiers = {name: start(name, every[name]) for name in STARTS}
     plain = every["plain"]
     place = torch.empty(size, size)
     for _ in range(rounds + 1):

@@ -52,6 +52,23 @@ def test_the_gradient_at_some_entries_is_that_of_the_tiles(storage: str, indices
     torch.testing.assert_close(found, dense_gradient(weight).flatten()[places])
 
 
+def test_a_sample_is_part_of_the_gradient_and_the_same_in_both_storages_and_each_time() -> None:
+    samples, gradients = [], []
+    for storage in STORAGES:
+        module, weight = view_of(random_dense(40, 50, 0.1), storage)
+        weight.watch()
+        module(torch.randn(6, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(1))).sum().backward()
+        tiles = weight.gradient_tiles()
+        samples += [tiles.sample(), tiles.sample()]
+        gradients.append(dense_gradient(weight))
+    found = [sample for sample in samples if sample is not None]
+
+    assert [tuple(sample.shape) for sample in found] == [(5, 6)] * 4
+    for sample in found[1:]:
+        torch.testing.assert_close(sample, found[0])
+    assert all(bool((gradients[0] - entry).abs().min() < 1e-12) for entry in found[0].flatten())
+
+
 @both
 def test_no_gradient_is_known_anywhere_before_a_backward_pass(storage: str) -> None:
     _, weight = view_of(random_dense(4, 5, 0.4), storage)
