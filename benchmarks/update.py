@@ -129,25 +129,25 @@ def measure(size: int, density: float, *, batch: int, rounds: int) -> dict[str, 
 
 
 def show_times(options: argparse.Namespace, console: Console) -> None:
-    table = Table(title=f"one update, ms; batch {options.batch}", title_justify="left")
-    headers = ("layer", "density", "method", "step", "drop", "grow", "move", "update", "share")
-    for header in (*headers, "dense product", "into place", "search"):
-        table.add_column(header, justify="right")
+    headers = ("density", "method", "step", "drop", "grow", "move", "update", "share")
     for size in options.sizes:
+        title = f"one update of {size:,} x {size:,}, ms; batch {options.batch}, {options.threads} thread(s)"
+        table = Table(title=title, title_justify="left")
+        for header in (*headers, "dense product", "into place", "search over them"):
+            table.add_column(header, justify="right")
         for density in options.densities:
             every = measure(size, density, batch=options.batch, rounds=options.rounds)
-            plain = every["plain"]
-            step, product, in_place = (plain.median(name) for name in ("step", "dense product", "into place"))
+            step, *products = (every["plain"].median(name) for name in ("step", "dense product", "into place"))
             for name in STARTS:
                 found = {part: every[name].median(part) for part in ("drop", "grow", "move", "update")}
                 share = found["update"] / (found["update"] + INTERVALS[name] * step)
-                ratios = ("", "", "")
+                cells = [f"{density:g}", name, f"{step:.2f}", *(f"{time:.2f}" for time in found.values())]
+                cells.append(f"{100 * share:.2f} %")
                 if name == "RigL":
-                    search = f"{found['grow'] / product:.2f}x, {found['grow'] / in_place:.2f}x"
-                    ratios = (f"{product:.2f}", f"{in_place:.2f}", search)
-                cells = (f"{step:.2f}", *(f"{found[part]:.2f}" for part in found), f"{100 * share:.2f} %")
-                table.add_row(f"{size:,} x {size:,}", f"{density:g}", name, *cells, *ratios)
-    console.print(table)
+                    cells += [f"{product:.2f}" for product in products]
+                    cells.append(", ".join(f"{found['grow'] / product:.2f}x" for product in products))
+                table.add_row(*cells)
+        console.print(table)
 
 
 def peak_of_update(size: int, density: float, *, batch: int, drop_fraction: float) -> tuple[int, int]:
