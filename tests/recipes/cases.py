@@ -171,6 +171,13 @@ CASES = [
         grows=True,
         first_values=0.0,
     ),
+    Case(
+        name="gse",
+        start=functools.partial(recipes.gse, update_every=3, stop_step=STOP_STEP, candidates_per_active=2.0),
+        due=(3, 6, 9),
+        grows=True,
+        first_values=0.0,
+    ),
     # The schedule starts at 0, and a network that is sparse already meets it only where it passes that.
     Case(name="gmp", start=gmp_from_dense, due=(2, 5, 8, 11, 12), may_rest=(2, 5)),
     Case(

@@ -38,20 +38,21 @@ def network() -> nn.Sequential:
     return mlp([10, 16, 4], sparsity=0.6, budget=budgets.uniform, generator=seeded(0)).double()
 
 
-def start_rigl(model: nn.Module, optimizer: SGD) -> Sparsifier:
-    return recipes.rigl(model, optimizer, update_every=2, stop_step=20, generator=seeded(0))
+def start(name: str, model: nn.Module, optimizer: SGD) -> Sparsifier:
+    recipe = {"rigl": recipes.rigl, "gse": recipes.gse}[name]
+    return recipe(model, optimizer, update_every=2, stop_step=20, drop_fraction=0.3, generator=seeded(0))
 
 
-def rigl_together(rank: int) -> list[Any]:
+def together(name: str, rank: int) -> list[Any]:
     model = DistributedDataParallel(network())
     optimizer = SGD(model.parameters(), lr=0.05, momentum=0.9)
-    return train(model, optimizer, start_rigl(model, optimizer), [rank])
+    return train(model, optimizer, start(name, model, optimizer), [rank])
 
 
-def rigl_alone() -> list[Any]:
+def alone(name: str) -> list[Any]:
     model = network()
     optimizer = SGD(model.parameters(), lr=0.05, momentum=0.9)
-    return train(model, optimizer, start_rigl(model, optimizer), [0, 1])
+    return train(model, optimizer, start(name, model, optimizer), [0, 1])
 
 
 def set_with_seeds_of_their_own(rank: int) -> str:
@@ -68,10 +69,11 @@ def set_with_seeds_of_their_own(rank: int) -> str:
 def main(folder: Path, rank: int) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    found: dict[str, Any] = {"rigl": rigl_together(rank), "set": set_with_seeds_of_their_own(rank)}
+    found: dict[str, Any] = {name: together(name, rank) for name in ("rigl", "gse")}
+    found["set"] = set_with_seeds_of_their_own(rank)
     dist.destroy_process_group()
     if rank == 0:
-        found["alone"] = rigl_alone()
+        found["alone"] = {name: alone(name) for name in ("rigl", "gse")}
     (folder / f"{rank}.json").write_text(json.dumps(found))
 
 

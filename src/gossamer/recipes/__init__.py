@@ -10,6 +10,7 @@ from gossamer.recipes.early_bird import EarlyBird
 from gossamer.recipes.edge_popup import edge_popup_
 from gossamer.recipes.gmp import gmp
 from gossamer.recipes.granet import granet
+from gossamer.recipes.gse import gse
 from gossamer.recipes.hold import hold
 from gossamer.recipes.iht import iht
 from gossamer.recipes.itop import rigl_itop, set_itop
@@ -40,6 +41,7 @@ __all__ = [
     "finish_",
     "gmp",
     "granet",
+    "gse",
     "hold",
     "iht",
     "lottery_tickets",

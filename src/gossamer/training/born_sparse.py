@@ -43,6 +43,20 @@ def rigl(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     )
 
 
+def gse(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.gse`."""
+    return recipes.gse(
+        model,
+        optimizer,
+        stop_step=plan.stop_step(plan.num_steps * 3 // 5),
+        generator=plan.generator,
+        sparsity=plan.start_sparsity,
+        update_every=plan.update_every,
+        drop_fraction=plan.drop_fraction,
+        budget=plan.budget,
+    )
+
+
 def truly_sparse(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     """Start `recipes.truly_sparse`."""
     return recipes.truly_sparse(

@@ -164,6 +164,14 @@ METHODS = (
         make=from_dense.top_kast,
     ),
     Method(
+        name="gse",
+        label="GSE",
+        summary="drop the smallest weights, grow the best of some drawn at random",
+        paper="Heddes et al. 2024, arXiv:2401.06898",
+        update_every=lambda steps_per_epoch, num_steps: 1000,
+        make=born_sparse.gse,
+    ),
+    Method(
         name="gmp",
         label="GMP",
         summary="start dense, remove the smallest weights little by little",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gossamer import counts, ranking
+from gossamer import counts, ranking, topology
 from gossamer.masks import keep_largest
 from gossamer.schedules import Schedule
 from gossamer.updates.change import Change
@@ -75,15 +75,17 @@ class Exchange:
         if active and counts.num_dropped(active, fraction) == active and self.first_values is None:
             raise ValueError(EMPTIES.format(fraction=fraction))
         survives = self._survivors(weight.values(), fraction)
-        kept = ranking.places(survives)
-        kept_indices = indices[kept]
-        grown = self.grow(weight, kept_indices, active - kept.numel(), generator)
+        kept = ranking.taken(indices, survives)
+        grown = self.grow(weight, kept, active - kept.numel(), generator)
         if self.keep_regrown:
             grown = spare_(survives, indices, grown)
-            kept = ranking.places(survives)
-            kept_indices = indices[kept]
-        weight.change_(kept, grown, self._values(weight, kept_indices, grown, generator), optimizer)
-        return Change(weight.name, active - kept.numel(), grown.numel())
+            kept = ranking.taken(indices, survives)
+        values = self._values(weight, kept, grown, generator)
+        # A list as long as the weight, which the change would hold beside its own.
+        del indices, kept
+        kept_slots = ranking.places(survives)
+        weight.change_(kept_slots, grown, values, optimizer)
+        return Change(weight.name, active - kept_slots.numel(), grown.numel())
 
     def _survivors(self, values: Tensor, drop_fraction: float) -> Tensor:
         scores = self.drop(values)
@@ -126,12 +128,10 @@ def spare_(survives: Tensor, indices: Tensor, grown: Tensor) -> Tensor:
     Returns:
         What of `grown` is new.
     """
-    if not indices.numel():
-        return grown
-    slots = torch.searchsorted(indices, grown).clamp(max=indices.numel() - 1)
-    regrown = indices[slots] == grown
+    slots = topology.slots_of(grown, indices)
+    regrown = slots >= 0
     survives[slots[regrown]] = True
-    return grown[~regrown]
+    return ranking.taken(grown, ~regrown)
 
 
 def by_sign(values: Tensor) -> Tensor:

@@ -71,12 +71,12 @@ class Momentum:
         return []
 
     def tiles(self, weight: Weight) -> Iterator[tuple[int, Tensor]]:
-        """Yield the momentum as one tile, see `growth.gradient`."""
+        """Yield the momentum as one tile, see `growth.momentum`."""
         yield 0, self._averages[weight.name]
 
     def grow(self, weight: Weight, kept: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """Choose the absent entries with the largest momentum, see `Exchange`."""
-        return growth.gradient(self.tiles(weight), kept, weight.closed_rows, weight.closed_columns, count=count)
+        return growth.momentum(self.tiles(weight), kept, weight.closed_rows, weight.closed_columns, count=count)
 
     def allot(self, dropped: Dropped, generator: torch.Generator) -> list[int]:
         """Let each weight grow in proportion to the mean momentum of its active entries, before any is dropped.

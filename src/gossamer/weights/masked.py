@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from gossamer.weights.state import move_state_
-from gossamer.weights.tiles import over_ranks, row_tiles, unseen
+from gossamer.weights.tiles import GradientTiles, over_ranks, tiles, unseen
 from gossamer.weights.view import cleared, nothing_closed
 
 
@@ -178,13 +178,26 @@ class MaskedWeight:
         """Stop recording and forget."""
         self._watching, self._dense_gradient = False, None
 
-    def gradient_tiles(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield the recorded dense gradient; see `Weight`."""
+    def gradient_tiles(self) -> GradientTiles:
+        """Return the recorded dense gradient; see `Weight`."""
+        shape = self.closed_rows.numel(), self.closed_columns.numel()
+        return GradientTiles(self._tiles, lambda rows, columns: over_ranks(self._recorded()[rows][:, columns]), shape)
+
+    def _tiles(self) -> Iterator[tuple[int, Tensor]]:
+        gradient = self._recorded()
+        columns = gradient.shape[1]
+        for start, stop, left, right in tiles(*gradient.shape, itemsize=gradient.element_size()):
+            yield start * columns + left, over_ranks(gradient[start:stop, left:right])
+
+    def gradient_at(self, indices: Tensor) -> Tensor:
+        """Return the recorded dense gradient at some entries; see `Weight`."""
+        return over_ranks(self._recorded().flatten()[indices])
+
+    def _recorded(self) -> Tensor:
+        """The dense gradient as a matrix."""
         if self._dense_gradient is None:
             raise RuntimeError(unseen(self.name))
-        gradient = self._dense_gradient.reshape(self.shape[0], -1)
-        for start, stop in row_tiles(*gradient.shape):
-            yield start * gradient.shape[1], over_ranks(gradient[start:stop])
+        return self._dense_gradient.reshape(self.closed_rows.numel(), self.closed_columns.numel())
 
     def check_shape(self, shape: torch.Size) -> None:
         """Raise unless the parameter, or its gradient, has the shape of the mask.

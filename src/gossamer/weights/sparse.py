@@ -1,6 +1,7 @@
 """A truly sparse weight: the values and the topology of a layer."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any, final
 
 import torch
@@ -11,9 +12,16 @@ from torch.utils.hooks import RemovableHandle
 from gossamer import topology
 from gossamer.nn import SparseEmbedding, SparseLinear
 from gossamer.nn.counterparts import SparseLayer, weight_shape
-from gossamer.weights.recorded import gradient_rows, inputs_of, outputs_shape
+from gossamer.weights.recorded import (
+    gradient_across,
+    gradient_at,
+    gradient_of,
+    gradient_tiles,
+    inputs_of,
+    outputs_shape,
+)
 from gossamer.weights.state import move_state_
-from gossamer.weights.tiles import over_ranks, row_tiles, trains_together, unseen
+from gossamer.weights.tiles import GradientTiles, over_ranks, trains_together, unseen
 from gossamer.weights.view import cleared, nothing_closed
 
 
@@ -119,14 +127,35 @@ class SparseWeight:
         """Stop recording and forget."""
         self._watching, self._arriving, self._seen = False, [], []
 
-    def gradient_tiles(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield the dense gradient, multiplied out tile by tile in bounded memory; see `Weight`."""
+    def gradient_tiles(self) -> GradientTiles:
+        """Return the dense gradient, multiplied out tile by tile; see `Weight`.
+
+        Cost: memory for a tile of `tiles.TILE_BYTES`; two where several passes were recorded, or several ranks train.
+        """
+        sample = self._sample if isinstance(self.module, SparseLinear) else None
+        return GradientTiles(self._tiles, sample, self.module.topology.shape)
+
+    def _tiles(self) -> Iterator[tuple[int, Tensor]]:
+        columns = self.module.topology.shape[1]
+        for tile in gradient_tiles(self.module):
+            yield tile.start * columns + tile.left, self._summed(functools.partial(gradient_of, tile=tile))
+
+    def _sample(self, rows: Tensor, columns: Tensor) -> Tensor:
+        device = self.module.values.device
+        return self._summed(functools.partial(gradient_across, rows=rows.to(device), columns=columns.to(device)))
+
+    def gradient_at(self, indices: Tensor) -> Tensor:
+        """Return the dense gradient at some entries, O(entries * batch) for a linear layer; see `Weight`."""
+        return self._summed(functools.partial(gradient_at, indices=indices))
+
+    def _summed(self, of_pass: Callable[..., Tensor]) -> Tensor:
+        """Add up over recorded passes and over ranks."""
         if not self._seen:
             raise RuntimeError(unseen(self.name))
-        rows, columns = self.module.topology.shape
-        for start, stop in row_tiles(rows, columns):
-            parts = [gradient_rows(self.module, *pair, start, stop) for pair in self._seen]
-            yield start * columns, over_ranks(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
+        total = of_pass(self.module, *self._seen[0])
+        for pair in self._seen[1:]:
+            total += of_pass(self.module, *pair)
+        return over_ranks(total)
 
     def _record(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
         if not (self._watching and output.requires_grad):

@@ -4,12 +4,13 @@ Slots are places among the active weights: slot k is the k-th active entry in th
 """
 
 import math
-from collections.abc import Iterator
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from gossamer.weights.tiles import GradientTiles
 
 
 class Weight(Protocol):
@@ -67,10 +68,28 @@ class Weight(Protocol):
     def unwatch(self) -> None:
         """Stop recording and forget."""
 
-    def gradient_tiles(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield the dense gradient in stretches of rows: (first linear index, [rows, columns]).
+    def gradient_tiles(self) -> GradientTiles:
+        """Return the dense gradient in tiles: (first linear index, [rows, columns]), made as they are gone through.
 
-        It is summed over the backward passes since `watch` and, as the gradient itself, since the last zero_grad().
+        Entry (i, j) of a tile has the linear index first + i * width + j, where `width` is the size of
+        `closed_columns`. A tile holds whole rows, or a part of the columns where rows are long; together they hold
+        every entry once, in a fixed order. A tile takes at most `tiles.TILE_BYTES`.
+
+        It is summed over the backward passes since `watch` and, as the gradient itself, since the last zero_grad(),
+        and over the processes that train together.
+
+        Raises:
+            RuntimeError: no backward pass was seen; when the first tile is asked for.
+        """
+
+    def gradient_at(self, indices: Tensor) -> Tensor:
+        """Return the dense gradient at some entries, active or not, summed as that of `gradient_tiles` is.
+
+        Args:
+            indices: linear indices, ascending, shape [n], int64; the same in all processes that train together.
+
+        Returns:
+            Shape [n], floating.
 
         Raises:
             RuntimeError: no backward pass was seen.
