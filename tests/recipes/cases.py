@@ -64,6 +64,11 @@ def from_dense(recipe: Callable[..., Sparsifier], **settings: object) -> Callabl
     return start
 
 
+def nm_at_04(model: nn.Module, optimizer: Optimizer, *, generator: object, sparsity: float | None) -> Sparsifier:
+    """Start nm_rigl, whose sparsity follows from its pattern in both storages."""
+    return recipes.nm_rigl(model, optimizer, n=2, m=5, update_every=3, stop_step=STOP_STEP, generator=generator)  # type: ignore[arg-type]
+
+
 def expected_counts(case: "Case", storage: str, step: int) -> list[int] | None:
     """Return how many weights of each tensor there are after a step, where the method fixes it from the dense ones."""
     full = NUMELS if storage == "masked" else [round(0.4 * numel) for numel in NUMELS]
@@ -155,6 +160,14 @@ CASES = [
         storages=MASKED,
         sparse_after=tuple(range(5, NUM_STEPS + 1)),
         keeps_state=True,
+    ),
+    Case(name="nm_rigl", start=nm_at_04, due=(3, 6, 9), grows=True),
+    Case(
+        name="srigl",
+        start=functools.partial(recipes.srigl, update_every=3, stop_step=STOP_STEP),
+        due=(3, 6, 9),
+        grows=True,
+        free=True,
     ),
     Case(
         name="truly_sparse",

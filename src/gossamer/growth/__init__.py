@@ -2,6 +2,7 @@
 
 from gossamer.growth.fan_in import fan_in_uniform, fan_in_uniform_of
 from gossamer.growth.gradient import gradient
+from gossamer.growth.in_groups import gradient_in_groups
 from gossamer.growth.random import random
 
-__all__ = ["fan_in_uniform", "fan_in_uniform_of", "gradient", "random"]
+__all__ = ["fan_in_uniform", "fan_in_uniform_of", "gradient", "gradient_in_groups", "random"]

@@ -12,9 +12,11 @@ from gossamer.recipes.iht import iht
 from gossamer.recipes.learned_masks import finish_
 from gossamer.recipes.lottery import Ticket, lottery_tickets
 from gossamer.recipes.lottery_controls import reinitialized_ticket, shuffled_ticket
+from gossamer.recipes.nm_rigl import nm_rigl
 from gossamer.recipes.rigl import rigl
 from gossamer.recipes.set_ import set_
 from gossamer.recipes.signed_constant import signed_constant_
+from gossamer.recipes.srigl import srigl
 from gossamer.recipes.static import static
 from gossamer.recipes.supermask import supermask_
 from gossamer.recipes.thinning import thin_layers, thin_model
@@ -33,11 +35,13 @@ __all__ = [
     "hold",
     "iht",
     "lottery_tickets",
+    "nm_rigl",
     "reinitialized_ticket",
     "rigl",
     "set_",
     "shuffled_ticket",
     "signed_constant_",
+    "srigl",
     "static",
     "supermask_",
     "thin_layers",
