@@ -96,7 +96,19 @@ def test_grown_weights_start_without_state_and_survivors_keep_theirs(case: Case,
                 assert number == 0 or case.keeps_state or not now[grown].any()
                 if number and case.resets_state and grown.any():
                     assert not now.any()
-                elif case.name in ("static", "gmp", "rigl", "nm_rigl", "srigl", "dsd", "iht", "ac_dc", "dpf"):
+                elif case.name in (
+                    "static",
+                    "gmp",
+                    "rigl",
+                    "nm_rigl",
+                    "srigl",
+                    "dsd",
+                    "iht",
+                    "ac_dc",
+                    "dpf",
+                    "dnw",
+                    "swat",
+                ):
                     assert torch.equal(now[~grown], was[torch.isin(places, weight.indices())])
     assert (num_grown > 0) == case.grows
 

@@ -21,7 +21,7 @@ def begin(storage: str, sizes: list[int], *, seed: int = 0, **settings: Any) -> 
     sparse = storage == "truly sparse"
     model = mlp(sizes, sparsity=0.8 if sparse else 0.0, budget=budgets.uniform, generator=seeded(seed))
     optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
-    settings = {"update_every": 2, "stop_step": 40, "budget": budgets.uniform} | settings
+    settings = {"update_every": 2, "stop_step": 40, "budget": budgets.uniform, **settings}
     sparsity = None if sparse else 0.8
     return model, optimizer, recipes.srigl(model, optimizer, sparsity=sparsity, generator=seeded(seed), **settings)
 
@@ -105,7 +105,7 @@ def test_what_was_trained_fits_the_format_of_constant_fan_in(storage: str) -> No
         train_step(model, optimizer, sparsifier, step)
     fan_in = max(fan_ins(sparsifier.weights[0]))
     sparsifier.finalize()
-    first = (to_sparse(model) if storage == "masked" else model)[0]
+    first = (to_sparse(model) if storage == "masked" else model).get_submodule("0")
     assert isinstance(first, SparseLinear)
     held = hold(first)
 

@@ -2,6 +2,7 @@
 
 from gossamer.recipes.ac_dc import ac_dc
 from gossamer.recipes.dns import dns
+from gossamer.recipes.dnw import dnw
 from gossamer.recipes.dpf import dpf
 from gossamer.recipes.dsd import dsd
 from gossamer.recipes.early_bird import EarlyBird
@@ -19,6 +20,7 @@ from gossamer.recipes.signed_constant import signed_constant_
 from gossamer.recipes.srigl import srigl
 from gossamer.recipes.static import static
 from gossamer.recipes.supermask import supermask_
+from gossamer.recipes.swat import swat
 from gossamer.recipes.thinning import thin_layers, thin_model
 from gossamer.recipes.truly_sparse import truly_sparse
 
@@ -27,6 +29,7 @@ __all__ = [
     "Ticket",
     "ac_dc",
     "dns",
+    "dnw",
     "dpf",
     "dsd",
     "edge_popup_",
@@ -44,6 +47,7 @@ __all__ = [
     "srigl",
     "static",
     "supermask_",
+    "swat",
     "thin_layers",
     "thin_model",
     "truly_sparse",
