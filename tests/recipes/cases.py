@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
@@ -67,6 +68,22 @@ def from_dense(recipe: Callable[..., Sparsifier], **settings: object) -> Callabl
 def nm_at_04(model: nn.Module, optimizer: Optimizer, *, generator: object, sparsity: float | None) -> Sparsifier:
     """Start nm_rigl, whose sparsity follows from its pattern in both storages."""
     return recipes.nm_rigl(model, optimizer, n=2, m=5, update_every=3, stop_step=STOP_STEP, generator=generator)  # type: ignore[arg-type]
+
+
+def dropback_from_dense(
+    model: nn.Module, optimizer: Optimizer, *, generator: torch.Generator, sparsity: float | None
+) -> Sparsifier:
+    """Start dropback, whose first values decay and which takes its own sparsity."""
+    return recipes.dropback(
+        model,
+        optimizer,
+        sparsity=0.8,
+        generator=generator,
+        init_decay=0.9,
+        freeze_step=9,
+        zero_step=11,
+        budget=budgets.uniform,
+    )
 
 
 def expected_counts(case: "Case", storage: str, step: int) -> list[int] | None:
@@ -164,6 +181,15 @@ CASES = [
     Case(
         name="dnw",
         start=from_dense(recipes.dnw, sparsity=0.8),
+        due=tuple(range(1, NUM_STEPS + 1)),
+        grows=True,
+        storages=MASKED,
+        sparse_after=tuple(range(NUM_STEPS + 1)),
+        keeps_state=True,
+    ),
+    Case(
+        name="dropback",
+        start=dropback_from_dense,
         due=tuple(range(1, NUM_STEPS + 1)),
         grows=True,
         storages=MASKED,

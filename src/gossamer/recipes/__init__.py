@@ -4,6 +4,7 @@ from gossamer.recipes.ac_dc import ac_dc
 from gossamer.recipes.dns import dns
 from gossamer.recipes.dnw import dnw
 from gossamer.recipes.dpf import dpf
+from gossamer.recipes.dropback import dropback
 from gossamer.recipes.dsd import dsd
 from gossamer.recipes.early_bird import EarlyBird
 from gossamer.recipes.edge_popup import edge_popup_
@@ -31,6 +32,7 @@ __all__ = [
     "dns",
     "dnw",
     "dpf",
+    "dropback",
     "dsd",
     "edge_popup_",
     "finish_",

@@ -9,6 +9,7 @@ from gossamer.updates.remove_neurons import RemoveNeurons
 from gossamer.updates.reselect import Reselect
 from gossamer.updates.shrink import Shrink
 from gossamer.updates.surgery import Surgery
+from gossamer.updates.track import Track
 
 __all__ = [
     "Alternate",
@@ -20,6 +21,7 @@ __all__ = [
     "Reselect",
     "Shrink",
     "Surgery",
+    "Track",
     "Update",
     "by_sign",
 ]
