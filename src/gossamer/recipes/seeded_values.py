@@ -5,6 +5,9 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from gossamer.reparametrizations import finish_
 
 
 @final
@@ -62,3 +65,12 @@ class SeededValues(nn.Module):
         if not self.factor:
             return weight
         return weight + self.first(weight.detach()).masked_fill(weight.detach() != 0, 0.0)
+
+
+def finish_seeded_(model: nn.Module) -> None:
+    """Leave plain weights in the layers of a model whose weights stand at seeded values; others stay as they are."""
+    for module in list(model.modules()):
+        if parametrize.is_parametrized(module, "weight"):
+            parts = module.get_submodule("parametrizations.weight").children()
+            if any(isinstance(part, SeededValues) for part in parts):
+                finish_(module)
