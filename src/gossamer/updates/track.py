@@ -44,6 +44,8 @@ class Track:
         budget: (shapes, sparsity=...) -> number of weights that each tensor tracks. None: all tensors compete.
         freeze_step: after this step the same weights stay tracked; None: never.
         zero_step: after this step the first values are zero; None: they only decay.
+        chosen: masks by name that were chosen with the first weight of a step and wait for the others; empty between
+            two steps.
     """
 
     first_values: Mapping[str, FirstValues]
@@ -51,8 +53,7 @@ class Track:
     budget: Budget | None
     freeze_step: int | None
     zero_step: int | None
-    # Masks that were chosen with the first weight of this step, for the others.
-    _chosen: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    chosen: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check what can be checked before training."""
@@ -88,10 +89,10 @@ class Track:
         """
         mine, first = latent(weight), self.first_values[weight.name]
         if weight is weights[0]:
-            self._chosen.clear()
+            self.chosen.clear()
             if self.freeze_step is None or step <= self.freeze_step:
-                self._chosen.update(self._choose([latent(one) for one in weights]))
-        old, mask = mine.mask, self._chosen.pop(weight.name, mine.mask)
+                self.chosen.update(self._choose([latent(one) for one in weights]))
+        old, mask = mine.mask, self.chosen.pop(weight.name, mine.mask)
         values = mine.dense_values()
         entering = mask & ~old
         values[entering] += first.first(values)[entering]
