@@ -1,14 +1,16 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from torch.optim import SGD
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gossamer import Sparsifier, budgets, recipes, to_sparse
 from gossamer.formats.constant_fan_in import FanInLinear, hold
 from gossamer.models import mlp
-from gossamer.nn import SparseLinear
+from gossamer.nn import SparseEmbedding, SparseLinear
 from gossamer.weights import MaskedWeight, SparseWeight
 
 from .network import seeded
@@ -152,3 +154,95 @@ def test_outputs_can_be_named() -> None:
     assert not any(bool(weight.closed_rows.any()) for weight in sparsifier.weights)
     with pytest.raises(ValueError, match=r"outputs names nine, but the weights are 0.weight, 2.weight, 4.weight"):
         begin("masked", [20, 30, 12, 4], outputs=("nine",))
+
+
+class Words(nn.Module):
+    """A truly sparse embedding before a truly sparse layer and a dense one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = SparseEmbedding(9, 8, padding_idx=0, sparsity=0.5, generator=seeded())
+        self.hidden = SparseLinear(8, 16, sparsity=0.5, generator=seeded(1))
+        self.output = nn.Linear(16, 2)
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.output(torch.relu(self.hidden(self.table(words).mean(1))))
+        return found
+
+
+STARTS: dict[str, Callable[..., Sparsifier]] = {"srigl": recipes.srigl, "nm_rigl": recipes.nm_rigl}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_embeddings_keep_their_rows_and_padding_stays_empty(name: str) -> None:
+    model = Words()
+    optimizer = SGD(model.parameters(), lr=0.5, momentum=0.9)
+    settings = {"salient_fraction": 1.0} if name == "srigl" else {}
+    sparsifier = STARTS[name](model, optimizer, update_every=1, stop_step=30, generator=seeded(), **settings)
+    table = sparsifier.weights[0]
+    first = table.indices().tolist()
+    for step in range(1, 8):
+        words = torch.randint(9, (6, 3), generator=seeded(step))
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(words), words[:, 0] % 2).backward()
+        optimizer.step()
+        sparsifier.step()
+
+        assert fan_ins(table) == [0, *[4] * 8]
+    assert table.indices().tolist() != first
+    assert table.closed_rows.tolist() == [True, *[False] * 8]
+
+
+class Sizes(TorchDispatchMode):
+    """Remember the size of the largest tensor that any operation made."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.largest = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        for each in made if isinstance(made, (tuple, list)) else [made]:
+            if isinstance(each, torch.Tensor):
+                self.largest = max(self.largest, each.untyped_storage().nbytes() // each.element_size())
+        return made
+
+
+def test_the_search_of_a_large_sparse_layer_holds_a_tile_at_a_time() -> None:
+    model = SparseLinear(2000, 5000, sparsity=0.999, generator=seeded())
+    optimizer = SGD(model.parameters(), lr=0.1)
+    with Sizes() as sizes:
+        sparsifier = recipes.srigl(
+            model, optimizer, update_every=1, stop_step=9, salient_fraction=0.9, outputs=(), generator=seeded()
+        )
+        model(torch.randn(4, 2000, generator=seeded())).pow(2).sum().backward()
+        optimizer.step()
+        (change,) = sparsifier.step()
+
+    assert change.num_grown > 0
+    assert set(fan_ins(sparsifier.weights[0])) == {2}
+    # Of ten million entries a tenth and one more column is held at once.
+    assert sizes.largest <= 1.1 * 2**20
+
+
+@both
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_one_neuron_of_one_input_and_other_number_types_train(storage: str, dtype: torch.dtype) -> None:
+    model: nn.Module = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 1), nn.Linear(1, 1)).to(dtype)
+    optimizer = SGD(model.parameters(), lr=0.1)
+    settings: dict[str, Any] = {"update_every": 1, "stop_step": 9, "salient_fraction": 1.0, "budget": budgets.uniform}
+    sparsifier = recipes.srigl(model, optimizer, sparsity=0.6, generator=seeded(), **settings)
+    if storage == "truly sparse":
+        sparsifier.finalize()
+        model = to_sparse(model)
+        optimizer = SGD(model.parameters(), lr=0.1)
+        sparsifier = recipes.srigl(model, optimizer, generator=seeded(), **settings)
+    for step in range(1, 5):
+        optimizer.zero_grad()
+        model(torch.randn(4, 6, generator=seeded(step)).to(dtype)).sum().backward()
+        optimizer.step()
+        sparsifier.step()
+
+    assert len(set(fan_ins(sparsifier.weights[0])) - {0}) == 1
+    assert fan_ins(sparsifier.weights[1]) == [2]
+    assert fan_ins(sparsifier.weights[2]) == [1]

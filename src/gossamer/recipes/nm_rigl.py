@@ -91,4 +91,5 @@ def _start_(
         weight.parameter.data.mul_(masks.fan_in_scale(weight.mask).to(weight.parameter.dtype))
         return
     device = weight.parameter.device
-    fill_groups_(weight, groups.to(device), each.to(device), optimizer, generator=generator)
+    each = each.to(device).masked_fill(weight.closed_rows[:, None], 0)
+    fill_groups_(weight, groups.to(device), each, optimizer, generator=generator)

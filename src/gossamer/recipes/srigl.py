@@ -5,11 +5,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gossamer import budgets, counts, criteria, patterns, schedules
+from gossamer.nn import SparseEmbedding
 from gossamer.recipes.grouped_start import draw_in_groups, fill_groups_
 from gossamer.recipes.start import sparse_start
 from gossamer.sparsifier import Sparsifier
 from gossamer.updates import ExchangeFanIn
-from gossamer.weights import Weight, num_open
+from gossamer.weights import SparseWeight, Weight, num_open
 
 
 def srigl(
@@ -47,7 +48,8 @@ def srigl(
         drop_fraction: fraction exchanged at first, in [0, 1].
         salient_fraction: gamma_sal, in [0, 1]; the paper takes 0.3 for convolutional networks, 0.95 for transformers.
             0: no neuron is removed.
-        outputs: names of the weights whose neurons all stay; default: the last one of the model.
+        outputs: names of the weights whose neurons all stay; default: the last one of the model. Rows of an embedding
+            stay in any case.
         budget: splits what is kept over the dense weights; each gets the nearest multiple of its neurons.
 
     Raises:
@@ -72,11 +74,15 @@ def srigl(
         drop_fraction=schedules.cosine(drop_fraction, 0.0, stop_step),
         num_weights={weight.name: weight.num_active for weight in weights},
         salient_fraction=salient_fraction,
-        keeps_neurons=frozenset(outputs or names[-1:]),
+        keeps_neurons=frozenset([*(outputs or names[-1:]), *(one.name for one in weights if _is_embedding(one))]),
         update_every=update_every,
         stop_step=stop_step,
     )
     return Sparsifier(weights, optimizer, updates=[update], generator=generator)
+
+
+def _is_embedding(weight: Weight) -> bool:
+    return isinstance(weight, SparseWeight) and isinstance(weight.module, SparseEmbedding)
 
 
 def _draw(shape: tuple[int, ...], num_active: int, *, generator: torch.Generator) -> Tensor:
