@@ -2,10 +2,12 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from gossamer import criteria, schedules
+from gossamer import counts, criteria, schedules
 from gossamer.updates import Change, ExchangeFanIn, ExchangeInGroups
 
 from .storage import STORAGES, View, dense_of, momentum_of, view_of
@@ -15,12 +17,12 @@ STEPS: dict[str, Any] = {"update_every": 1, "stop_step": 10}
 
 
 def fan_in(fraction: float, num_weights: int, salient: float = 0.0, **changed: Any) -> ExchangeFanIn:
-    settings: dict[str, Any] = {"keeps_neurons": frozenset(), "salient_fraction": salient, **STEPS} | changed
+    rest: dict[str, Any] = {"keeps_neurons": frozenset(), "salient_fraction": salient, **STEPS} | changed
     return ExchangeFanIn(
         drop=criteria.magnitude,
         drop_fraction=schedules.constant(fraction),
         num_weights={"w": num_weights},
-        **settings,
+        **rest,
     )
 
 
@@ -202,3 +204,67 @@ def test_it_is_due_at_multiples_of_update_every_before_the_stop() -> None:
 
     assert [step for step in range(13) if update.due(step)] == [3, 6]
     assert update.uses_gradient
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor, int, float, float]:
+    """Draw a mask of equal fan-in, values and a gradient with many ties, the total, and both fractions."""
+    rows, columns = draw(st.integers(1, 6)), draw(st.integers(2, 6))
+    fan_in = draw(st.integers(1, columns - 1))
+    mask = torch.zeros(rows, columns, dtype=torch.bool)
+    for row in range(rows):
+        mask[row, draw(st.permutations(range(columns)))[:fan_in]] = True
+    numbers = st.lists(st.integers(-4, 4), min_size=rows * columns, max_size=rows * columns)
+    values = torch.tensor(draw(numbers), dtype=torch.float32).view(rows, columns) + 0.5
+    gradient = torch.tensor(draw(numbers), dtype=torch.float32).view(rows, columns)
+    fractions = draw(st.floats(0, 1)), draw(st.floats(0, 1))
+    return mask, values * mask, gradient, rows * fan_in, *fractions
+
+
+def by_sorting(
+    mask: Tensor, values: Tensor, gradient: Tensor, total: int, drop_fraction: float, salient_fraction: float
+) -> list[list[int]]:
+    """Return the inputs of each neuron after an update, from lists and full sorts."""
+    rows, columns = mask.shape
+    active = [(row, column) for row in range(rows) for column in range(columns) if mask[row, column]]
+
+    def size(place: tuple[int, int]) -> float:
+        return -abs(float(values[place]))
+
+    def slope(place: tuple[int, int]) -> float:
+        return -abs(float(gradient[place]))
+
+    num_dropped = counts.num_dropped(len(active), drop_fraction)
+    kept = sorted(active, key=lambda place: (size(place), place))[: len(active) - num_dropped]
+    absent = [(row, column) for row in range(rows) for column in range(columns) if (row, column) not in kept]
+    salient = kept + sorted(absent, key=lambda place: (slope(place), place))[:num_dropped]
+    number = [sum(row == place[0] for place in salient) for row in range(rows)]
+    live = [row for row in range(rows) if number[row] >= salient_fraction * (total // rows) - 1e-9]
+    least = -(-total // columns)
+    if len(live) < least:
+        live = sorted(sorted(range(rows), key=lambda row: (-number[row], row))[:least])
+    fan_in = min(columns, total // len(live))
+    inputs = []
+    for row in range(rows):
+        mine = [place for place in kept if place[0] == row]
+        others = sorted((place for place in absent if place[0] == row), key=lambda place: (slope(place), place))
+        inputs.append(sorted(column for _, column in mine + others[: fan_in - len(mine)]) if row in live else [])
+    return inputs
+
+
+@both
+@settings(max_examples=60, deadline=None)
+@given(problem=problems())
+def test_an_update_is_what_lists_and_full_sorts_say(
+    storage: str, problem: tuple[Tensor, Tensor, Tensor, int, float, float]
+) -> None:
+    mask, values, gradient, total, drop_fraction, salient_fraction = problem
+    layer, weight = view_of(values, storage, mask=mask)
+
+    apply(fan_in(drop_fraction, total, salient=salient_fraction), layer, weight, gradient)
+
+    columns = mask.shape[1]
+    found: list[list[int]] = [[] for _ in mask]
+    for place in weight.indices().tolist():
+        found[place // columns].append(place % columns)
+    assert found == by_sorting(*problem)
