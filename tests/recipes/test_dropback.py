@@ -189,3 +189,20 @@ def test_other_layers_are_refused_before_anything_changes() -> None:
     with pytest.raises(ValueError, match="weight_ih_l0 is of GRU, which cannot be parametrized here"):
         begin(model)
     assert all(torch.equal(now, was) for now, was in zip(model.parameters(), before, strict=True))
+
+
+def test_a_compiled_model_follows_the_first_values_as_they_decay() -> None:
+    runs = []
+    for compiled in (False, True):
+        model = mlp([8, 6, 3], generator=seeded()).double()
+        optimizer, sparsifier = begin(model, init_decay=0.5, zero_step=3)
+        torch.compiler.reset()
+        forward = torch.compile(model, backend="aot_eager") if compiled else model
+        for number in range(5):
+            optimizer.zero_grad()
+            forward(0.1 * torch.randn(4, 8, generator=seeded(number)).double()).pow(2).sum().backward()
+            optimizer.step()
+            sparsifier.step()
+        runs.append([parameter.detach() for parameter in model.parameters()])
+
+    torch.testing.assert_close(runs[0], runs[1])

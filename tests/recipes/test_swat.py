@@ -203,3 +203,45 @@ def test_all_weights_may_compete() -> None:
     sparsifier = recipes.swat(model, SGD(model.parameters(), lr=0.1), sparsity=0.9, budget=None)
 
     assert sparsifier.num_active() == counts.num_active(10 * 16 + 16 * 12 + 12 * 4, 0.9)
+
+
+# The tracer meets an attribute that it means to hide its own warning of.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf Tensor")
+def test_a_compiled_model_has_the_gradients_of_the_plain_one() -> None:
+    model = mlp(SIZES, generator=seeded()).double()
+    begin(model, activation_sparsity=0.8)
+    inputs = torch.randn(6, SIZES[0], generator=seeded()).double()
+    model(inputs).sum().backward()
+    expected = [parameter.grad for parameter in model.parameters()]
+    model.zero_grad()
+    torch.compiler.reset()
+
+    torch.compile(model, backend="aot_eager")(inputs).sum().backward()
+
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_mixed_precision_and_a_copy_of_the_model() -> None:
+    model = mlp(SIZES, generator=seeded())
+    begin(model, activation_sparsity=0.8)
+    inputs = torch.randn(6, SIZES[0], generator=seeded())
+    model(inputs).sum().backward()
+    expected = [parameter.grad for parameter in model.parameters()]
+    model.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = model(inputs)
+    outputs.float().sum().backward()
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        assert parameter.grad is not None
+        assert parameter.grad.dtype == torch.float32
+        torch.testing.assert_close(parameter.grad, gradient, rtol=0.05, atol=0.1)
+    twin = copy.deepcopy(model)
+    twin.zero_grad()
+    twin(inputs).sum().backward()
+
+    # Nobody trains the copy sparsely: its gradient is that of all inputs.
+    first = twin.get_parameter("0.weight").grad
+    assert first is not None
+    assert expected[0] is not None
+    assert not torch.allclose(first, expected[0])

@@ -60,6 +60,8 @@ class SeededValues(nn.Module):
         size = self.factor * float(self.scale) * math.sqrt(3.0)
         return ((2.0 * unit - 1.0) * size).to(weight)
 
+    # What is left of the first values is a number of this run, not of the compiled graph.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight with its first values where it is zero."""
         if not self.factor:

@@ -61,12 +61,15 @@ class _Hooks:
         self._weight, self._sparsity = weight, sparsity
         self._hidden = False
 
+    # The tracer would pass over what these do to the weight.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def before(self, layer: Layer, args: tuple[Any, ...]) -> None:
         """Hide the weight from autograd: then the layer keeps no input for its gradient."""
         self._hidden = torch.is_grad_enabled() and layer.weight.requires_grad and self._is_held(layer.weight)
         if self._hidden:
             layer.weight.requires_grad_(False)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def after(self, layer: Layer, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Tensor | None:
         """Show the weight to autograd again, by way of the inputs that are kept."""
         if not self._hidden:
