@@ -150,6 +150,27 @@ def granet_total(step: int) -> int:
     return counts.num_active(sum(NUMELS), schedules.cubic(0.6, 0.8, start_step=2, stop_step=11)(due))
 
 
+def nm_at_04(model: nn.Module, optimizer: Optimizer, *, generator: object, sparsity: float | None) -> Sparsifier:
+    """Start nm_rigl, whose sparsity follows from its pattern in both storages."""
+    return recipes.nm_rigl(model, optimizer, n=2, m=5, update_every=3, stop_step=STOP_STEP, generator=generator)  # type: ignore[arg-type]
+
+
+def dropback_from_dense(
+    model: nn.Module, optimizer: Optimizer, *, generator: torch.Generator, sparsity: float | None
+) -> Sparsifier:
+    """Start dropback, whose first values decay and which takes its own sparsity."""
+    return recipes.dropback(
+        model,
+        optimizer,
+        sparsity=0.8,
+        generator=generator,
+        init_decay=0.9,
+        freeze_step=9,
+        zero_step=11,
+        budget=budgets.uniform,
+    )
+
+
 def gmp_count(numel: int, step: int) -> int:
     """Return how many weights of a tensor gmp leaves after a step, if there were as many."""
     due = max((at for at in (2, 5, 8, 11, 12) if at <= step), default=0)
@@ -259,19 +280,22 @@ CASES = [
         due=(3, 6, 9),
         grows=True,
         moves=True,
+        first_values=0.0,
     ),
-    Case(name="granet", start=granet_from_sparse, due=(2, 5, 8, 11), grows=True, counts=granet_total),
+    Case(name="granet", start=granet_from_sparse, due=(2, 5, 8, 11), grows=True, counts=granet_total, first_values=0.0),
     Case(
         name="mest",
         start=functools.partial(recipes.mest, update_every=3, stop_step=STOP_STEP, drop_fraction=0.3, grad_factor=0.5),
         due=(3, 6, 9),
         grows=True,
+        first_values=0.0,
     ),
     Case(
         name="rigl_itop",
         start=functools.partial(recipes.rigl_itop, update_every=3, stop_step=STOP_STEP),
         due=(3, 6, 9),
         grows=True,
+        first_values=0.0,
     ),
     Case(
         name="set_itop",
@@ -279,7 +303,7 @@ CASES = [
         due=(3, 6, 9),
         grows=True,
     ),
-    Case(name="snfs", start=snfs_masked, due=(3, 6, 9), grows=True, storages=MASKED, moves=True),
+    Case(name="snfs", start=snfs_masked, due=(3, 6, 9), grows=True, storages=MASKED, moves=True, first_values=0.0),
     Case(
         name="top_kast",
         start=from_dense(
@@ -291,6 +315,42 @@ CASES = [
         sparse_after=tuple(range(1, NUM_STEPS + 1)),
         keeps_state=True,
         moves_survivors=True,
+    ),
+    Case(
+        name="dnw",
+        start=from_dense(recipes.dnw, sparsity=0.8),
+        due=tuple(range(1, NUM_STEPS + 1)),
+        grows=True,
+        storages=MASKED,
+        sparse_after=tuple(range(NUM_STEPS + 1)),
+        keeps_state=True,
+    ),
+    Case(
+        name="dropback",
+        start=dropback_from_dense,
+        due=tuple(range(1, NUM_STEPS + 1)),
+        grows=True,
+        storages=MASKED,
+        sparse_after=tuple(range(NUM_STEPS + 1)),
+        keeps_state=True,
+    ),
+    Case(
+        name="swat",
+        start=from_dense(recipes.swat, sparsity=0.8, update_every=2, stop_step=STOP_STEP),
+        due=tuple(range(2, STOP_STEP + 1, 2)),
+        grows=True,
+        storages=MASKED,
+        sparse_after=tuple(range(NUM_STEPS + 1)),
+        keeps_state=True,
+    ),
+    Case(name="nm_rigl", start=nm_at_04, due=(3, 6, 9), grows=True, first_values=0.0),
+    Case(
+        name="srigl",
+        start=functools.partial(recipes.srigl, update_every=3, stop_step=STOP_STEP),
+        due=(3, 6, 9),
+        grows=True,
+        free=True,
+        first_values=0.0,
     ),
     Case(
         name="truly_sparse",

@@ -24,6 +24,7 @@ STARTS: dict[str, Start] = {
     "set": functools.partial(recipes.set_, update_every=3, stop_step=STOP_STEP),
     "rigl": functools.partial(recipes.rigl, update_every=3, stop_step=STOP_STEP),
     "gse": functools.partial(recipes.gse, update_every=3, stop_step=STOP_STEP),
+    "srigl": functools.partial(recipes.srigl, update_every=3, stop_step=STOP_STEP),
 }
 
 
@@ -87,7 +88,7 @@ def test_masked_and_truly_sparse_convolutions_pick_the_same_topologies_step_by_s
     testing.check_resume(trial, saved_at=(4,))
 
 
-@pytest.mark.parametrize("name", ["set", "rigl", "gse"])
+@pytest.mark.parametrize("name", ["set", "rigl", "gse", "srigl"])
 @pytest.mark.parametrize("make", [nn.RNN, nn.LSTM, nn.GRU])
 def test_masked_and_truly_sparse_recurrent_layers_pick_the_same_topologies_step_by_step(name: str, make: type) -> None:
     with torch.random.fork_rng():

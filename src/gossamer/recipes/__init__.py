@@ -3,7 +3,9 @@
 from gossamer.recipes.ac_dc import ac_dc
 from gossamer.recipes.deep_r import deep_r
 from gossamer.recipes.dns import dns
+from gossamer.recipes.dnw import dnw
 from gossamer.recipes.dpf import dpf
+from gossamer.recipes.dropback import dropback
 from gossamer.recipes.dsd import dsd
 from gossamer.recipes.dsr import dsr
 from gossamer.recipes.early_bird import EarlyBird
@@ -18,12 +20,15 @@ from gossamer.recipes.learned_masks import finish_
 from gossamer.recipes.lottery import Ticket, lottery_tickets
 from gossamer.recipes.lottery_controls import reinitialized_ticket, shuffled_ticket
 from gossamer.recipes.mest import mest
+from gossamer.recipes.nm_rigl import nm_rigl
 from gossamer.recipes.rigl import rigl
 from gossamer.recipes.set_ import set_
 from gossamer.recipes.signed_constant import signed_constant_
 from gossamer.recipes.snfs import snfs
+from gossamer.recipes.srigl import srigl
 from gossamer.recipes.static import static
 from gossamer.recipes.supermask import supermask_
+from gossamer.recipes.swat import swat
 from gossamer.recipes.thinning import thin_layers, thin_model
 from gossamer.recipes.top_kast import top_kast
 from gossamer.recipes.truly_sparse import truly_sparse
@@ -34,7 +39,9 @@ __all__ = [
     "ac_dc",
     "deep_r",
     "dns",
+    "dnw",
     "dpf",
+    "dropback",
     "dsd",
     "dsr",
     "edge_popup_",
@@ -46,6 +53,7 @@ __all__ = [
     "iht",
     "lottery_tickets",
     "mest",
+    "nm_rigl",
     "reinitialized_ticket",
     "rigl",
     "rigl_itop",
@@ -54,8 +62,10 @@ __all__ = [
     "shuffled_ticket",
     "signed_constant_",
     "snfs",
+    "srigl",
     "static",
     "supermask_",
+    "swat",
     "thin_layers",
     "thin_model",
     "top_kast",

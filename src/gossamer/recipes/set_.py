@@ -42,7 +42,8 @@ def set_(
         network science. Nature Communications 2018, arXiv:1707.04780.
         Differs: grown weights are drawn uniformly in +-sqrt(6 / in_features), as in the code of Truly Sparse (there the
         first ones too; drawn with the live fan-in they are so large that they upset what was learned), not from
-        N(0, 0.1^2); an exact number of weights; a layer that is dense, such as a small output layer, stays as it is.
+        N(0, 0.1^2); an exact number of weights; a layer that is dense, such as a small output layer, stays as it is,
+        and an output layer that is sparse evolves like the others, which the authors leave alone.
     """
     update = set_update(update_every=update_every, stop_step=stop_step, drop_fraction=drop_fraction)
     weights = sparse_start(model, optimizer, sparsity=sparsity, budget=budget, generator=generator)

@@ -1,5 +1,7 @@
 """How a recipe finds the weights of a model and where they start."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -9,6 +11,8 @@ from gossamer.sparsifier import check_optimizer
 from gossamer.weights import MaskedWeight, SparseWeight, prunable
 
 Weights = list[MaskedWeight | SparseWeight]
+# (shape, num_active, generator=...) -> mask
+Draw = Callable[..., torch.Tensor]
 
 
 def sparse_start(
@@ -19,6 +23,7 @@ def sparse_start(
     budget: budgets.Budget,
     generator: torch.Generator,
     rescale: bool = True,
+    draw: Draw = masks.draw,
 ) -> Weights:
     """Return the prunable weights, dense ones masked at random down to the asked sparsity.
 
@@ -31,6 +36,7 @@ def sparse_start(
         generator: source of randomness, on the CPU.
         rescale: whether to multiply each output's surviving weights by sqrt(fan-in / live fan-in), which keeps the
             scale of the signal that the dense first values had.
+        draw: (shape, number of active weights, generator=...) -> mask of a dense weight.
 
     Raises:
         ValueError: only dense weights and no sparsity, a sparsity and no dense weight, or an unfit optimizer.
@@ -48,7 +54,7 @@ def sparse_start(
     if sparsity is not None:
         kept = budget({weight.name: weight.shape for weight in dense}, sparsity=sparsity)
         for weight in dense:
-            weight.set_mask_(masks.draw(weight.shape, kept[weight.name], generator=generator))
+            weight.set_mask_(draw(weight.shape, kept[weight.name], generator=generator))
             if rescale:
                 weight.parameter.data.mul_(masks.fan_in_scale(weight.mask).to(weight.parameter.dtype))
     return weights

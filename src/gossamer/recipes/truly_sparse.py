@@ -38,8 +38,10 @@ def truly_sparse(
         generator: source of randomness, on the CPU.
         sparsity: fraction of the dense weights to remove, in [0, 1); None for a truly sparse model.
         drop_fraction: zeta, see `set_`, in [0, 1].
-        prune_every: steps between two removals; default: ten times update_every.
-        neuron_fraction: fraction of a layer's remaining neurons that goes at each removal, in [0, 1]; 0: none goes.
+        prune_every: steps between two removals; default: ten times update_every, as in the authors' sequential program
+            (the parallel one: twenty times).
+        neuron_fraction: fraction of a layer's remaining neurons that goes at each removal, in [0, 1]; 0: none goes. The
+            default is that of the authors' parallel program; the sequential one takes 0.2.
         budget: splits what is kept over the dense weights.
 
     Raises:

@@ -1,5 +1,7 @@
 """Methods whose networks are sparse from the first step: each wired into a run."""
 
+from fractions import Fraction
+
 from torch import nn
 from torch.optim import Optimizer
 
@@ -7,6 +9,8 @@ from gossamer import recipes
 from gossamer.sparsifier import Sparsifier
 from gossamer.training.plan import Plan
 from gossamer.weights import MaskedWeight, prunable
+
+_LARGEST_GROUP = 32
 
 
 def static(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
@@ -54,6 +58,36 @@ def gse(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
         update_every=plan.update_every,
         drop_fraction=plan.drop_fraction,
         budget=plan.budget,
+    )
+
+
+def srigl(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.srigl`."""
+    return recipes.srigl(
+        model,
+        optimizer,
+        stop_step=plan.stop_step(plan.num_steps * 3 // 4),
+        generator=plan.generator,
+        sparsity=plan.start_sparsity,
+        update_every=plan.update_every,
+        drop_fraction=plan.drop_fraction,
+        budget=plan.budget,
+    )
+
+
+def nm_rigl(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.nm_rigl` with the n of m that comes nearest to the sparsity."""
+    # At most 32 inputs a group: more would say little about where the weights are.
+    density = max(Fraction(1, _LARGEST_GROUP), Fraction(1.0 - plan.sparsity).limit_denominator(_LARGEST_GROUP))
+    return recipes.nm_rigl(
+        model,
+        optimizer,
+        stop_step=plan.stop_step(plan.num_steps * 3 // 4),
+        generator=plan.generator,
+        n=density.numerator,
+        m=density.denominator,
+        update_every=plan.update_every,
+        drop_fraction=plan.drop_fraction,
     )
 
 

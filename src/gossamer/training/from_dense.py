@@ -131,6 +131,40 @@ def dpf(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     )
 
 
+def dnw(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.dnw`."""
+    return recipes.dnw(
+        model, optimizer, sparsity=plan.sparsity, stop_step=plan.stop_step(plan.num_steps), budget=plan.budget
+    )
+
+
+def swat(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.swat`, activations as sparse as weights."""
+    return recipes.swat(
+        model,
+        optimizer,
+        sparsity=plan.sparsity,
+        stop_step=plan.stop_step(plan.num_steps),
+        update_every=plan.update_every,
+        budget=plan.budget,
+    )
+
+
+def dropback(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.dropback` so that it ends with a sparse network."""
+    # Decay by 0.9 as in the authors' code, zero from half of the training on; what is tracked is fixed at three
+    # quarters. Both places are ours.
+    return recipes.dropback(
+        model,
+        optimizer,
+        sparsity=plan.sparsity,
+        generator=plan.generator,
+        init_decay=0.9,
+        freeze_step=plan.stop_step(plan.num_steps * 3 // 4),
+        zero_step=max(1, plan.num_steps // 2),
+    )
+
+
 def _span(plan: Plan, start_step: int, stop_step: int) -> tuple[int, int]:
     """First and last turn of phases, an empty span stretched to one step."""
     stop_step = max(2, plan.stop_step(stop_step))

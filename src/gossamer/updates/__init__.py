@@ -4,6 +4,8 @@ from gossamer.updates.allot import Allot, Dropped, apportion, at_random, by_larg
 from gossamer.updates.alternate import Alternate
 from gossamer.updates.change import Change, JointUpdate, Remembers, Update
 from gossamer.updates.exchange import Exchange, by_sign
+from gossamer.updates.exchange_fan_in import ExchangeFanIn
+from gossamer.updates.exchange_in_groups import ExchangeInGroups
 from gossamer.updates.explored import Explored
 from gossamer.updates.grow_first import GrowFirst
 from gossamer.updates.momentum import Momentum
@@ -17,6 +19,7 @@ from gossamer.updates.superset import Superset
 from gossamer.updates.surgery import Surgery
 from gossamer.updates.survive import in_each, over_all
 from gossamer.updates.threshold import Threshold
+from gossamer.updates.track import Track
 
 __all__ = [
     "Allot",
@@ -24,6 +27,8 @@ __all__ = [
     "Change",
     "Dropped",
     "Exchange",
+    "ExchangeFanIn",
+    "ExchangeInGroups",
     "Explored",
     "GrowFirst",
     "JointUpdate",
@@ -38,6 +43,7 @@ __all__ = [
     "Superset",
     "Surgery",
     "Threshold",
+    "Track",
     "Update",
     "apportion",
     "at_random",
