@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from gossamer.nn.parameter import set_data_
+from gossamer.weights.resize import take
 from gossamer.weights.state import move_state_
 from gossamer.weights.tiles import over_ranks, row_tiles, unseen
 from gossamer.weights.view import nothing_closed
@@ -119,6 +121,28 @@ class MaskedWeight:
         gone = ~survivors.view(self.shape)
         move_state_(optimizer, self._parameter, self._parameter.shape, lambda tensor: tensor.masked_fill_(gone, 0))
         self._parameter.grad = None
+
+    def resize_(self, rows: Tensor, columns: Tensor, optimizer: Optimizer | None) -> None:
+        """Give the weight of a linear layer another shape, in place: the parameter stays the same object.
+
+        Args:
+            rows: the output that each output was before, ascending, and -1 for new ones behind them, [out], int64.
+            columns: the same of the inputs, shape [in]. Nothing is active in new rows and columns.
+            optimizer: what holds state of the parameter: all that stays keeps its own.
+        """
+        old, parameter = self.shape, self._parameter
+        set_data_(parameter, take(take(parameter.detach(), rows, 0), columns, 1))
+        move_state_(optimizer, parameter, torch.Size(old), lambda tensor: take(take(tensor, rows, 0), columns, 1))
+        # A factored second moment has one number for each row, or for each column.
+        move_state_(optimizer, parameter, torch.Size((old[0], 1)), lambda tensor: take(tensor, rows, 0))
+        move_state_(optimizer, parameter, torch.Size((1, old[1])), lambda tensor: take(tensor, columns, 1))
+        self.shape = tuple(parameter.shape)
+        self.mask = take(take(self.mask, rows, 0), columns, 1)
+        if self.latent is not None:
+            self.latent = take(take(self.latent, rows, 0), columns, 1)
+        if self._dense_gradient is not None:
+            self._dense_gradient = take(take(self._dense_gradient, rows, 0), columns, 1)
+        self.closed_rows, self.closed_columns = take(self.closed_rows, rows, 0), take(self.closed_columns, columns, 0)
 
     def before_step_(self) -> None:
         """Show the optimizer the dense values, if it trains the latent ones."""

@@ -12,6 +12,7 @@ from gossamer import topology
 from gossamer.nn import SparseEmbedding, SparseLinear
 from gossamer.nn.counterparts import SparseLayer, weight_shape
 from gossamer.weights.recorded import gradient_rows, inputs_of, outputs_shape
+from gossamer.weights.resize import destinations, take
 from gossamer.weights.state import move_state_
 from gossamer.weights.tiles import over_ranks, row_tiles, trains_together, unseen
 from gossamer.weights.view import nothing_closed
@@ -77,6 +78,25 @@ class SparseWeight:
         self.module.replace_(places, values)
         move_state_(optimizer, self.module.values, old_shape, lambda tensor: topology.gather(tensor, source))
         self.module.values.grad = None
+
+    def resize_(self, rows: Tensor, columns: Tensor, optimizer: Optimizer | None) -> None:
+        """Give the weight of a linear layer another shape, in place; see `MaskedWeight.resize_`.
+
+        The layer's bias is left to the caller.
+        """
+        if not isinstance(self.module, SparseLinear):
+            raise TypeError(f"{self.name} is of a {type(self.module).__name__}; only linear layers change their size")
+        indices, width = self.indices(), self.shape[1]
+        row = destinations(rows, self.shape[0])[indices // max(1, width)]
+        column = destinations(columns, width)[indices % max(1, width)]
+        kept = ((row >= 0) & (column >= 0)).nonzero().flatten()
+        self.shape = shape = (rows.numel(), columns.numel())
+        old_shape = self.module.values.shape
+        self.module.replace_(topology.from_linear((row * shape[1] + column)[kept], shape), self.values()[kept])
+        move_state_(optimizer, self.module.values, old_shape, lambda tensor: tensor[kept])
+        self.module.values.grad = None
+        self.closed_rows, self.closed_columns = take(self.closed_rows, rows, 0), take(self.closed_columns, columns, 0)
+        self._seen = [(take(inputs, columns, 1), take(grads, rows, 1)) for inputs, grads in self._seen]
 
     def attach(self) -> None:
         """Listen to the layer from now on; torch.compile passes over hooks that come after it."""
