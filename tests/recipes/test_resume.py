@@ -4,6 +4,8 @@ from typing import Any
 import pytest
 import torch
 
+from gossamer.neurons import fit_
+
 from .cases import NUM_STEPS, OPTIMIZERS, PAIRS, Case
 from .network import Run, assert_same, begin, everything, topology_of, train_step
 
@@ -12,6 +14,7 @@ SAVED_AT = (2, 3, 4, 5, 7, 12)
 
 
 def load(run: Run, saved: dict[str, Any], order: tuple[str, ...]) -> None:
+    fit_(run.model, saved["model"], weights=run.sparsifier.weights)
     for part in order:
         getattr(run, part).load_state_dict(saved[part])
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from gossamer.neurons.hidden import HiddenLayer, View, find_hidden
 from gossamer.weights import is_held, prunable
@@ -60,3 +61,28 @@ def hidden_layer(model: nn.Module, name: str, weights: Sequence[View] | None) ->
         f"{name!r} is no layer whose outputs one other linear layer alone reads, through element-wise functions, with "
         f"neither shared; the hidden layers that can change their size: {names}"
     )
+
+
+def as_numbers(neurons: Tensor, hidden: HiddenLayer) -> Tensor:
+    """Return the numbers of chosen neurons, ascending, each once, on the device of the layer.
+
+    Args:
+        neurons: numbers, shape [n], int64, or a mask, shape [units], bool.
+        hidden: the layer.
+
+    Raises:
+        ValueError: neither of these, or a number out of range.
+    """
+    units = hidden.num_units
+    device = hidden.weight.closed_rows.device
+    if neurons.dtype == torch.bool and neurons.shape == (units,):
+        return neurons.to(device).nonzero().flatten()
+    if neurons.dtype != torch.int64 or neurons.dim() != 1:
+        raise ValueError(
+            f"neurons must be numbers of dtype int64, shape [n], or a mask, bool, shape [{units}], got {neurons.dtype} "
+            f"of shape {tuple(neurons.shape)}"
+        )
+    if neurons.numel() and not (int(neurons.min()) >= 0 and int(neurons.max()) < units):
+        raise ValueError(f"{hidden.weight.name} has neurons 0 to {units - 1}, got {neurons.tolist()}")
+    numbers: Tensor = neurons.to(device).unique()
+    return numbers

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gossamer.neurons.choose import hidden_layer, hidden_layers
+from gossamer.neurons.choose import as_numbers, hidden_layer, hidden_layers
 from gossamer.neurons.hidden import HiddenLayer, View
 from gossamer.neurons.ranks import check_ranks
 from gossamer.neurons.resize import resize_
@@ -47,7 +47,8 @@ def remove_(
         )
     """
     hidden = hidden_layer(model, name, weights)
-    gone = _as_mask(neurons, hidden)
+    gone = torch.zeros(hidden.num_units, dtype=torch.bool, device=hidden.weight.closed_rows.device)
+    gone[as_numbers(neurons, hidden)] = True
     if bool(gone.all()):
         raise ValueError(f"all {hidden.num_units} neurons of {name} would go; a layer keeps one or more")
     fold_(hidden, gone & (_fan_in(hidden) == 0))
@@ -134,19 +135,3 @@ def _remove_dead_of(hidden: HiddenLayer, optimizer: Optimizer | None) -> bool:
 def _fan_in(hidden: HiddenLayer) -> Tensor:
     """Number of active weights that lead into each neuron."""
     return torch.bincount(hidden.weight.indices() // max(1, hidden.weight.shape[1]), minlength=hidden.num_units)
-
-
-def _as_mask(neurons: Tensor, hidden: HiddenLayer) -> Tensor:
-    units = hidden.num_units
-    if neurons.dtype == torch.bool and neurons.shape == (units,):
-        return neurons.to(hidden.weight.closed_rows.device)
-    if neurons.dtype != torch.int64 or neurons.dim() != 1:
-        raise ValueError(
-            f"neurons must be numbers of dtype int64, shape [n], or a mask, bool, shape [{units}], got {neurons.dtype} "
-            f"of shape {tuple(neurons.shape)}"
-        )
-    if neurons.numel() and not (int(neurons.min()) >= 0 and int(neurons.max()) < units):
-        raise ValueError(f"{hidden.weight.name} has neurons 0 to {units - 1}, got {neurons.tolist()}")
-    gone = torch.zeros(units, dtype=torch.bool, device=hidden.weight.closed_rows.device)
-    gone[neurons.to(gone.device)] = True
-    return gone
