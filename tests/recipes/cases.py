@@ -157,6 +157,15 @@ CASES = [
         keeps_state=True,
     ),
     Case(
+        name="nest",
+        start=functools.partial(
+            recipes.nest, update_every=2, prune_start_step=7, stop_step=STOP_STEP, neuron_fraction=0.15
+        ),
+        due=(2, 4, 6, 7, 9, 11, 12),
+        grows=True,
+        free=True,
+    ),
+    Case(
         name="truly_sparse",
         start=functools.partial(
             recipes.truly_sparse,

@@ -91,11 +91,16 @@ def remove_dead_(
     for weight in {id(view): view for hidden in layers for view in (hidden.weight, hidden.reader)}.values():
         if isinstance(weight, MaskedWeight) and not is_held(weight) and weight not in (weights or []):
             weight.mask = weight.parameter.detach() != 0
+    remove_all_dead_(layers, optimizer)
+    check_ranks(layers)
+
+
+def remove_all_dead_(layers: Sequence[HiddenLayer], optimizer: Optimizer | None) -> None:
+    """Remove the dead neurons of some hidden layers, and what dies with them; see `remove_dead_`."""
     changed = True
     while changed:
         # There and back: constants die forwards, what nothing reads dies backwards.
         changed = any([_remove_dead_of(hidden, optimizer) for hidden in [*layers, *layers[::-1]]])
-    check_ranks(layers)
 
 
 def fold_(hidden: HiddenLayer, neurons: Tensor) -> None:

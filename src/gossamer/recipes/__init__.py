@@ -12,6 +12,7 @@ from gossamer.recipes.iht import iht
 from gossamer.recipes.learned_masks import finish_
 from gossamer.recipes.lottery import Ticket, lottery_tickets
 from gossamer.recipes.lottery_controls import reinitialized_ticket, shuffled_ticket
+from gossamer.recipes.nest import nest
 from gossamer.recipes.rigl import rigl
 from gossamer.recipes.set_ import set_
 from gossamer.recipes.signed_constant import signed_constant_
@@ -33,6 +34,7 @@ __all__ = [
     "hold",
     "iht",
     "lottery_tickets",
+    "nest",
     "reinitialized_ticket",
     "rigl",
     "set_",

@@ -70,8 +70,8 @@ def truly_sparse(
             f"{type(model).__name__} shows no two linear layers with only element-wise functions between, so no neuron "
             "can be removed; give neuron_fraction=0 to evolve the topology alone"
         )
-    if neuron_fraction:
-        check_alone(compact=compact)
+    if neuron_fraction and compact:
+        check_alone("give compact=False, and call gs.neurons.remove_dead_ on the trained model")
     exchange = set_update(update_every=update_every, stop_step=stop_step, drop_fraction=drop_fraction)
     removal = RemoveNeurons(
         neuron_fraction=neuron_fraction,

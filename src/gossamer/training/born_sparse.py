@@ -43,6 +43,23 @@ def rigl(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     )
 
 
+def nest(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.nest`."""
+    # Growth in the first half, pruning in the next quarter; then the topology stays.
+    stop_step = max(3, plan.stop_step(plan.num_steps * 3 // 4))
+    prune_start_step = max(2, stop_step * 2 // 3)
+    return recipes.nest(
+        model,
+        optimizer,
+        update_every=min(plan.update_every, prune_start_step - 1),
+        prune_start_step=prune_start_step,
+        stop_step=stop_step,
+        generator=plan.generator,
+        sparsity=plan.start_sparsity,
+        budget=plan.budget,
+    )
+
+
 def truly_sparse(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     """Start `recipes.truly_sparse`."""
     return recipes.truly_sparse(

@@ -66,7 +66,8 @@ class RemoveNeurons:
         """
         # All are chosen before any goes: a model may list a reader before the weight that it reads.
         if weight is weights[0]:
-            check_alone(compact=self.compact)
+            if self.compact:
+                check_alone("give compact=False, and call gs.neurons.remove_dead_ on the trained model")
             for source in (other for other in weights if other.name in self.readers):
                 self._close(source)
                 for reader in (other for other in weights if other.name == self.readers[source.name]):
@@ -94,16 +95,19 @@ class RemoveNeurons:
                 fold_(layer, weight.closed_rows & ~was_closed)
 
 
-def check_alone(*, compact: bool) -> None:
-    """Raise if layers should become smaller while several processes train together.
+def check_alone(remedy: str) -> None:
+    """Raise if parameters should change their length while several processes train together.
+
+    Args:
+        remedy: what to do instead.
 
     Raises:
-        RuntimeError: they should.
+        RuntimeError: several processes do.
     """
-    if compact and trains_together():
+    if trains_together():
         raise RuntimeError(
-            "compact=True makes parameters shorter, which DistributedDataParallel cannot follow; give compact=False, "
-            "train masked, and call gs.neurons.remove_dead_ on the trained model"
+            "layers would change their size, which DistributedDataParallel cannot follow while several processes train "
+            f"together; {remedy}"
         )
 
 

@@ -1,7 +1,7 @@
 """A masked weight: a dense parameter and a mask."""
 
 from collections.abc import Iterator
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from gossamer.nn.parameter import set_data_
+from gossamer.weights.recorded import on_gradient
 from gossamer.weights.resize import take
 from gossamer.weights.state import move_state_
 from gossamer.weights.tiles import over_ranks, row_tiles, unseen
@@ -31,6 +32,8 @@ class MaskedWeight:
     Attributes:
         latent: values of the absent weights, zero at active ones, the weight's shape; None: they are forgotten.
         trains_latent: whether the optimizer moves them, by the gradient at the masked values.
+        records: the linear layer of the weight, if watching it records its inputs and output gradients too; None: only
+            the dense gradient. To be set before `attach`.
     """
 
     def __init__(self, name: str, parameter: nn.Parameter) -> None:
@@ -40,10 +43,24 @@ class MaskedWeight:
         self.closed_rows, self.closed_columns = nothing_closed(self.shape, parameter.device)
         self.latent: Tensor | None = None
         self.trains_latent = False
+        self.records: nn.Linear | None = None
         self._parameter = parameter
         self._watching = False
         self._dense_gradient: Tensor | None = None
-        self._handle: RemovableHandle | None = None
+        # Of the backward pass that is under way, and of those that are done.
+        self._arriving: list[tuple[Tensor, Tensor]] = []
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._handles: list[RemovableHandle] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copied or pickled layer takes its hooks along; there they must not hoard what nobody reads.
+        return self.__dict__ | {
+            "_watching": False,
+            "_dense_gradient": None,
+            "_arriving": [],
+            "_seen": [],
+            "_handles": [],
+        }
 
     @property
     def parameter(self) -> nn.Parameter:
@@ -142,6 +159,7 @@ class MaskedWeight:
             self.latent = take(take(self.latent, rows, 0), columns, 1)
         if self._dense_gradient is not None:
             self._dense_gradient = take(take(self._dense_gradient, rows, 0), columns, 1)
+        self._seen = [(take(inputs, columns, 1), take(grads, rows, 1)) for inputs, grads in self._seen]
         self.closed_rows, self.closed_columns = take(self.closed_rows, rows, 0), take(self.closed_columns, columns, 0)
 
     def before_step_(self) -> None:
@@ -158,14 +176,16 @@ class MaskedWeight:
 
     def attach(self) -> None:
         """Mask the gradient from now on."""
-        self._handle = self._parameter.register_hook(self._mask_gradient)
+        self._handles = [self._parameter.register_hook(self._mask_gradient)]
+        if self.records is not None:
+            self._handles.append(self.records.register_forward_hook(self._record, with_kwargs=True))
 
     def detach(self) -> None:
         """Stop masking the gradient, and forget latent values."""
         self.latent, self.trains_latent = None, False
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
 
     def watch(self) -> None:
         """Record the dense gradient from now on."""
@@ -173,7 +193,13 @@ class MaskedWeight:
 
     def unwatch(self) -> None:
         """Stop recording and forget."""
-        self._watching, self._dense_gradient = False, None
+        self._watching, self._dense_gradient, self._arriving, self._seen = False, None, [], []
+
+    def seen(self) -> list[tuple[Tensor, Tensor]]:
+        """Return inputs and output gradients of each call of the layer that was watched; see `SparseWeight.seen`."""
+        if not self._seen:
+            raise RuntimeError(unseen(self.name))
+        return self._seen
 
     def gradient_tiles(self) -> Iterator[tuple[int, Tensor]]:
         """Yield the recorded dense gradient; see `Weight`."""
@@ -191,11 +217,25 @@ class MaskedWeight:
 
     def _mask_gradient(self, gradient: Tensor) -> Tensor:
         if self._watching:
+            self._seen = ([] if self._parameter.grad is None else self._seen) + self._arriving
+            self._arriving = []
             # No gradient yet: whatever came before was thrown away, as that of a step that a GradScaler skips.
             before = None if self._parameter.grad is None else self._dense_gradient
             self._dense_gradient = gradient.detach().clone() if before is None else before + gradient.detach()
         gaps = None if self.trains_latent else self._gaps()
         return gradient if gaps is None else gradient.masked_fill(gaps, 0.0)
+
+    def _record(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+        if not (self._watching and output.requires_grad):
+            return
+        inputs = args[0] if args else next(iter(kwargs.values()))
+        inputs = inputs.detach().to(self._parameter.dtype, copy=True).reshape(-1, self.shape[1])
+        on_gradient(output, (len(inputs), self.shape[0]), lambda grad: self._arrive(inputs, grad), linear=True)
+
+    def _arrive(self, inputs: Tensor, output_grad: Tensor) -> None:
+        self._arriving.append((inputs, output_grad.to(inputs.dtype)))
+        # A pass that ends without asking for the weights' gradient, such as one to the inputs alone, does not count.
+        torch.autograd.Variable._execution_engine.queue_callback(self._arriving.clear)
 
     def _gaps(self) -> Tensor | None:
         """What is masked; None where nothing is: then nothing needs to be done at any step."""

@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from gossamer import topology
 from gossamer.nn import SparseEmbedding, SparseLinear
 from gossamer.nn.counterparts import SparseLayer, weight_shape
-from gossamer.weights.recorded import gradient_rows, inputs_of, outputs_shape
+from gossamer.weights.recorded import gradient_rows, inputs_of, on_gradient, outputs_shape
 from gossamer.weights.resize import destinations, take
 from gossamer.weights.state import move_state_
 from gossamer.weights.tiles import over_ranks, row_tiles, trains_together, unseen
@@ -119,6 +119,16 @@ class SparseWeight:
         """Stop recording and forget."""
         self._watching, self._arriving, self._seen = False, [], []
 
+    def seen(self) -> list[tuple[Tensor, Tensor]]:
+        """Return inputs and output gradients of each call of the layer that was watched, as in `weights/recorded.py`.
+
+        Raises:
+            RuntimeError: no backward pass was seen.
+        """
+        if not self._seen:
+            raise RuntimeError(unseen(self.name))
+        return self._seen
+
     def gradient_tiles(self) -> Iterator[tuple[int, Tensor]]:
         """Yield the dense gradient, multiplied out tile by tile in bounded memory; see `Weight`."""
         if not self._seen:
@@ -133,14 +143,8 @@ class SparseWeight:
             return
         inputs = inputs_of(self.module, args[0] if args else next(iter(kwargs.values())))
         shape = outputs_shape(self.module, output)
-        # A hook on a view is lost where the next module works in place; one on what it views is not.
-        seen = output if output._base is None else output._base
-        turned = isinstance(self.module, SparseLinear) and seen.shape == shape[::-1]
-        if turned and (seen.shape != shape or seen.stride(0) != 1):  # feature-major
-            seen.register_hook(lambda grad: self._arrive(inputs, grad.detach().t()))
-        else:
-            seen = seen if seen.numel() == output.numel() else output
-            seen.register_hook(lambda grad: self._arrive(inputs, grad.detach().reshape(shape)))
+        linear = isinstance(self.module, SparseLinear)
+        on_gradient(output, shape, lambda grad: self._arrive(inputs, grad), linear=linear)
 
     def _arrive(self, inputs: Tensor, output_grad: Tensor) -> None:
         self._arriving.append((inputs, output_grad))
