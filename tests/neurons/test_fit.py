@@ -86,7 +86,7 @@ def test_factored_moments_of_a_masked_weight_follow_rows_and_columns() -> None:
         optimizer.zero_grad()
         model(inputs).pow(2).mean().backward()
         optimizer.step()
-    reader = model[2].weight
+    reader = list(model.parameters())[2]
     rows, columns = optimizer.state[reader]["row_var"].clone(), optimizer.state[reader]["col_var"].clone()
 
     neurons.remove_(model, "0", torch.tensor([0, 8]), optimizer=optimizer)

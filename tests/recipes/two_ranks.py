@@ -87,7 +87,7 @@ def neurons_together(rank: int) -> dict[str, Any]:
 
 
 def start_truly_sparse(model: nn.Module, optimizer: SGD, *, compact: bool) -> Sparsifier:
-    steps = {"update_every": 2, "stop_step": 7, "prune_start_step": 3, "prune_every": 2}
+    steps: dict[str, Any] = {"update_every": 2, "stop_step": 7, "prune_start_step": 3, "prune_every": 2}
     return recipes.truly_sparse(model, optimizer, sparsity=0.5, compact=compact, generator=seeded(0), **steps)
 
 

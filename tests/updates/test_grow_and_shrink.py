@@ -44,7 +44,7 @@ def test_weights_grow_by_a_fraction_of_the_active_ones_at_zero(storage: str) -> 
 
     changes = apply(GrowWeights(grow=at_random, grow_fraction=0.5, **STEPS), [weight])
 
-    # floor(0.5 * 5)
+    # Half of five, rounded down.
     assert changes == [Change("w", 0, 2)]
     assert weight.num_active == 7
     assert sorted(weight.values().tolist()) == [0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
