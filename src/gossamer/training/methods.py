@@ -103,16 +103,6 @@ METHODS = (
         make=from_dense.gmp,
     ),
     Method(
-        name="nest",
-        label="NeST",
-        summary="grow weights and neurons by the gradient, then prune back to the number at the start",
-        paper="Dai et al. 2019, arXiv:1711.02017",
-        budget=er,
-        # Growth in five steps, pruning in two or three.
-        update_every=lambda steps_per_epoch, num_steps: max(1, num_steps // 10),
-        make=born_sparse.nest,
-    ),
-    Method(
         name="truly_sparse",
         label="Truly Sparse",
         summary="SET with All-ReLU; late in training the weakest hidden neurons go",
@@ -121,6 +111,16 @@ METHODS = (
         budget=er,
         update_every=lambda steps_per_epoch, num_steps: steps_per_epoch,
         make=born_sparse.truly_sparse,
+    ),
+    Method(
+        name="nest",
+        label="NeST",
+        summary="grow weights and neurons by the gradient, then prune back to the number at the start",
+        paper="Dai et al. 2019, arXiv:1711.02017",
+        budget=er,
+        # Growth in five steps, pruning in two or three.
+        update_every=lambda steps_per_epoch, num_steps: max(1, num_steps // 10),
+        make=born_sparse.nest,
     ),
     _pruned_first(
         "snip",
