@@ -171,6 +171,16 @@ def dropback_from_dense(
     )
 
 
+def expected_counts(case: "Case", storage: str, step: int) -> list[int] | None:
+    """Return how many weights of each tensor there are after a step, where the method fixes it from the dense ones."""
+    full = NUMELS if storage == "masked" else [round(0.4 * numel) for numel in NUMELS]
+    if case.name == "gmp":
+        return [min(most, gmp_count(numel, step)) for most, numel in zip(full, NUMELS, strict=True)]
+    if case.sparse_after is None:
+        return None
+    return [counts.num_active(numel, 0.8) if step in case.sparse_after else numel for numel in NUMELS]
+
+
 def gmp_count(numel: int, step: int) -> int:
     """Return how many weights of a tensor gmp leaves after a step, if there were as many."""
     due = max((at for at in (2, 5, 8, 11, 12) if at <= step), default=0)
@@ -351,6 +361,15 @@ CASES = [
         grows=True,
         free=True,
         first_values=0.0,
+    ),
+    Case(
+        name="nest",
+        start=functools.partial(
+            recipes.nest, update_every=2, prune_start_step=7, stop_step=STOP_STEP, neuron_fraction=0.15
+        ),
+        due=(2, 4, 6, 7, 9, 11, 12),
+        grows=True,
+        free=True,
     ),
     Case(
         name="truly_sparse",

@@ -168,7 +168,8 @@ class SparseLinear(nn.Module):
         """Give the layer other active weights, in place: the parameter stays the same object.
 
         Args:
-            places: which weights exist from now on, same shape as before.
+            places: which weights exist from now on. Of another shape the layer has other sizes; with another number
+                of outputs whoever asks for it gives the bias its new length too, as `gossamer.neurons` does.
             values: their values, shape [num_active].
 
         Raises:
@@ -177,6 +178,7 @@ class SparseLinear(nn.Module):
         if values.shape != places.column_indices.shape:
             raise ValueError(f"{values.numel()} values for {places.num_active} active weights; they must agree")
         set_data_(self.values, values.detach().to(self.values.dtype, copy=True))
+        self.out_features, self.in_features = places.shape
         self._set_topology(places)
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from gossamer.recipes.learned_masks import finish_
 from gossamer.recipes.lottery import Ticket, lottery_tickets
 from gossamer.recipes.lottery_controls import reinitialized_ticket, shuffled_ticket
 from gossamer.recipes.mest import mest
+from gossamer.recipes.nest import nest
 from gossamer.recipes.nm_rigl import nm_rigl
 from gossamer.recipes.rigl import rigl
 from gossamer.recipes.set_ import set_
@@ -53,6 +54,7 @@ __all__ = [
     "iht",
     "lottery_tickets",
     "mest",
+    "nest",
     "nm_rigl",
     "reinitialized_ticket",
     "rigl",

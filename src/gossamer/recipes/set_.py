@@ -70,5 +70,7 @@ def grow_at_random(weight: Weight, kept: Tensor, count: int, generator: torch.Ge
 
 def _draw_small(weight: Weight, indices: Tensor, grown: Tensor, generator: torch.Generator) -> Tensor:
     columns = weight.closed_columns.numel()
-    dense_fan_in = torch.full((weight.shape[0],), columns, device=grown.device)
+    # As if removed inputs were gone from the tensor: a smaller layer draws the same.
+    open_columns = int((~weight.closed_columns).sum())
+    dense_fan_in = torch.full((weight.shape[0],), open_columns, device=grown.device)
     return growth.fan_in_uniform(grown // columns, dense_fan_in, generator=generator)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gossamer.neurons import fit_
 from gossamer.testing.run import Run, apart, begin, everything, first_difference, loss_at, same, train_step
 from gossamer.testing.trial import Trial
 
@@ -127,6 +128,8 @@ def _same_weights(run: Run, expected: Seen, rule: str, step: int) -> None:
 
 def _load(run: Run, file: bytes, *, backwards: bool) -> None:
     saved = torch.load(io.BytesIO(file), weights_only=True)
+    # A recipe may have changed the sizes of hidden layers since the start.
+    fit_(run.model, saved["model"], weights=run.sparsifier.weights)
     parts = [("model", run.model), ("optimizer", run.optimizer), ("sparsifier", run.sparsifier)]
     for name, part in reversed(parts) if backwards else parts:
         part.load_state_dict(saved[name])  # type: ignore[attr-defined]

@@ -47,6 +47,24 @@ def rigl(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     )
 
 
+def nest(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.nest`."""
+    # Growth in the first half, pruning in the next quarter; then the topology stays.
+    stop_step = max(2, plan.stop_step(plan.num_steps * 3 // 4))
+    # In a run of one step what grew could not go again.
+    prune_start_step = max(2, stop_step * 2 // 3) if plan.num_steps > 1 else 3
+    return recipes.nest(
+        model,
+        optimizer,
+        update_every=min(plan.update_every, prune_start_step - 1) if plan.num_steps > 1 else 2,
+        prune_start_step=prune_start_step,
+        stop_step=max(stop_step, prune_start_step),
+        generator=plan.generator,
+        sparsity=plan.start_sparsity,
+        budget=plan.budget,
+    )
+
+
 def gse(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     """Start `recipes.gse`."""
     return recipes.gse(

@@ -205,6 +205,16 @@ METHODS = (
         update_every=lambda steps_per_epoch, num_steps: steps_per_epoch,
         make=born_sparse.truly_sparse,
     ),
+    Method(
+        name="nest",
+        label="NeST",
+        summary="grow weights and neurons by the gradient, then prune back to the number at the start",
+        paper="Dai et al. 2019, arXiv:1711.02017",
+        budget=er,
+        # Growth in five steps, pruning in two or three.
+        update_every=lambda steps_per_epoch, num_steps: max(1, num_steps // 10),
+        make=born_sparse.nest,
+    ),
     _pruned_first(
         "snip",
         "SNIP",

@@ -8,12 +8,16 @@ from gossamer.updates.exchange_fan_in import ExchangeFanIn
 from gossamer.updates.exchange_in_groups import ExchangeInGroups
 from gossamer.updates.explored import Explored
 from gossamer.updates.grow_first import GrowFirst
+from gossamer.updates.grow_neurons import GrowNeurons
+from gossamer.updates.grow_weights import GrowWeights
 from gossamer.updates.momentum import Momentum
 from gossamer.updates.redistribute import Redistribute
+from gossamer.updates.remove_dead_neurons import RemoveDeadNeurons
 from gossamer.updates.remove_neurons import RemoveNeurons
 from gossamer.updates.reselect import Reselect
 from gossamer.updates.rewire import Rewire
 from gossamer.updates.shrink import Shrink
+from gossamer.updates.shrink_to import ShrinkTo
 from gossamer.updates.shrink_together import ShrinkTogether
 from gossamer.updates.superset import Superset
 from gossamer.updates.surgery import Surgery
@@ -31,14 +35,18 @@ __all__ = [
     "ExchangeInGroups",
     "Explored",
     "GrowFirst",
+    "GrowNeurons",
+    "GrowWeights",
     "JointUpdate",
     "Momentum",
     "Redistribute",
     "Remembers",
+    "RemoveDeadNeurons",
     "RemoveNeurons",
     "Reselect",
     "Rewire",
     "Shrink",
+    "ShrinkTo",
     "ShrinkTogether",
     "Superset",
     "Surgery",

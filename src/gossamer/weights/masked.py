@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from gossamer.nn.parameter import set_data_
+from gossamer.weights.recorded import on_gradient
+from gossamer.weights.resize import take
 from gossamer.weights.state import move_state_
 from gossamer.weights.tiles import GradientTiles, over_ranks, tiles, unseen
 from gossamer.weights.view import cleared, nothing_closed
@@ -31,6 +34,8 @@ class MaskedWeight:
         latent: values of the absent weights, zero at active ones, the weight's shape; None: they are forgotten.
         trains_latent: whether the optimizer moves them, by the gradient at the masked values.
         reach: which entries it then moves, active ones among them, bool, the weight's shape; None: all.
+        records: the linear layer of the weight, if watching it records its inputs and output gradients too; None: only
+            the dense gradient. To be set before `attach`.
     """
 
     def __init__(self, name: str, parameter: nn.Parameter, module: nn.Module | None = None) -> None:
@@ -42,14 +47,26 @@ class MaskedWeight:
         self.latent: Tensor | None = None
         self.trains_latent = False
         self.reach: Tensor | None = None
+        self.records: nn.Linear | None = None
         self._parameter = parameter
         self._watching = False
         self._dense_gradient: Tensor | None = None
-        self._handle: RemovableHandle | None = None
+        # Of the backward pass that is under way, and of those that are done.
+        self._arriving: list[tuple[Tensor, Tensor]] = []
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._handles: list[RemovableHandle] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copied or pickled parameter takes its hook along, but not the module that it was in.
-        return self.__dict__ | {"_module": None}
+        # A copied or pickled parameter takes its hooks along, but not the module that it was in; nor must they hoard
+        # there what nobody reads.
+        return self.__dict__ | {
+            "_module": None,
+            "_watching": False,
+            "_dense_gradient": None,
+            "_arriving": [],
+            "_seen": [],
+            "_handles": [],
+        }
 
     @property
     def parameter(self) -> nn.Parameter:
@@ -143,6 +160,29 @@ class MaskedWeight:
         move_state_(optimizer, self._parameter, self._parameter.shape, lambda tensor: tensor.masked_fill_(gone, 0))
         self._parameter.grad = None
 
+    def resize_(self, rows: Tensor, columns: Tensor, optimizer: Optimizer | None) -> None:
+        """Give the weight of a linear layer another shape, in place: the parameter stays the same object.
+
+        Args:
+            rows: the output that each output was before, ascending, and -1 for new ones behind them, [out], int64.
+            columns: the same of the inputs, shape [in]. Nothing is active in new rows and columns.
+            optimizer: what holds state of the parameter: all that stays keeps its own.
+        """
+        old, parameter = self.shape, self._parameter
+        set_data_(parameter, take(take(parameter.detach(), rows, 0), columns, 1))
+        move_state_(optimizer, parameter, torch.Size(old), lambda tensor: take(take(tensor, rows, 0), columns, 1))
+        # A factored second moment has one number for each row, or for each column.
+        move_state_(optimizer, parameter, torch.Size((old[0], 1)), lambda tensor: take(tensor, rows, 0))
+        move_state_(optimizer, parameter, torch.Size((1, old[1])), lambda tensor: take(tensor, columns, 1))
+        self.shape = tuple(parameter.shape)
+        self.mask = take(take(self.mask, rows, 0), columns, 1)
+        if self.latent is not None:
+            self.latent = take(take(self.latent, rows, 0), columns, 1)
+        if self._dense_gradient is not None:
+            self._dense_gradient = take(take(self._dense_gradient, rows, 0), columns, 1)
+        self._seen = [(take(inputs, columns, 1), take(grads, rows, 1)) for inputs, grads in self._seen]
+        self.closed_rows, self.closed_columns = take(self.closed_rows, rows, 0), take(self.closed_columns, columns, 0)
+
     def before_step_(self) -> None:
         """Show the optimizer the dense values, if it trains the latent ones."""
         if self.trains_latent:
@@ -161,14 +201,16 @@ class MaskedWeight:
 
     def attach(self) -> None:
         """Mask the gradient from now on."""
-        self._handle = self._parameter.register_hook(self._mask_gradient)
+        self._handles = [self._parameter.register_hook(self._mask_gradient)]
+        if self.records is not None:
+            self._handles.append(self.records.register_forward_hook(self._record, with_kwargs=True))
 
     def detach(self) -> None:
         """Stop masking the gradient, and forget latent values."""
         self.latent, self.trains_latent, self.reach = None, False, None
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
 
     def watch(self) -> None:
         """Record the dense gradient from now on."""
@@ -176,7 +218,13 @@ class MaskedWeight:
 
     def unwatch(self) -> None:
         """Stop recording and forget."""
-        self._watching, self._dense_gradient = False, None
+        self._watching, self._dense_gradient, self._arriving, self._seen = False, None, [], []
+
+    def seen(self) -> list[tuple[Tensor, Tensor]]:
+        """Return inputs and output gradients of each call of the layer that was watched; see `SparseWeight.seen`."""
+        if not self._seen:
+            raise RuntimeError(unseen(self.name))
+        return self._seen
 
     def gradient_tiles(self) -> GradientTiles:
         """Return the recorded dense gradient; see `Weight`."""
@@ -231,6 +279,8 @@ class MaskedWeight:
     def _mask_gradient(self, gradient: Tensor) -> Tensor:
         self.check_shape(gradient.shape)
         if self._watching:
+            self._seen = ([] if self._parameter.grad is None else self._seen) + self._arriving
+            self._arriving = []
             # No gradient yet: whatever came before was thrown away, as that of a step that a GradScaler skips.
             before = None if self._parameter.grad is None else self._dense_gradient
             self._dense_gradient = gradient.detach().clone() if before is None else before + gradient.detach()
@@ -238,6 +288,18 @@ class MaskedWeight:
         if self.trains_latent:
             gaps = None if self.reach is None else ~self.reach
         return gradient if gaps is None else gradient.masked_fill(gaps, 0.0)
+
+    def _record(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+        if not (self._watching and output.requires_grad):
+            return
+        inputs = args[0] if args else next(iter(kwargs.values()))
+        inputs = inputs.detach().to(self._parameter.dtype, copy=True).reshape(-1, self.shape[1])
+        on_gradient(output, (len(inputs), self.shape[0]), lambda grad: self._arrive(inputs, grad), linear=True)
+
+    def _arrive(self, inputs: Tensor, output_grad: Tensor) -> None:
+        self._arriving.append((inputs, output_grad.to(inputs.dtype)))
+        # A pass that ends without asking for the weights' gradient, such as one to the inputs alone, does not count.
+        torch.autograd.Variable._execution_engine.queue_callback(self._arriving.clear)
 
     def _gaps(self) -> Tensor | None:
         """What is masked; None where nothing is: then nothing needs to be done at any step."""

@@ -5,7 +5,7 @@ indices [n], int64, and rows [n, embedding_dim].
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -37,6 +37,37 @@ def outputs_shape(layer: SparseLayer, output: Tensor) -> tuple[int, ...]:
         batch = output.shape[0] if output.dim() == len(places) + 2 else 1
         return (batch, layer.out_channels, *((1, *places) if len(places) == 1 else places))
     return math.prod(output.shape[:-1]), output.shape[-1]
+
+
+def on_gradient(output: Tensor, shape: tuple[int, ...], arrive: Callable[[Tensor], None], *, linear: bool) -> None:
+    """Have a function called with the gradient of a layer's output.
+
+    Args:
+        output: what the layer returned.
+        shape: that the gradient shall have.
+        arrive: takes it, detached.
+        linear: whether the layer is linear; then what the output is a view of may lie the other way.
+    """
+    # A hook on a view is lost where the next module works in place; one on what it views is not.
+    seen = output if output._base is None else output._base
+    if linear and seen.shape == shape[::-1] and (seen.shape != shape or seen.stride(0) != 1):  # feature-major
+        seen.register_hook(lambda grad: arrive(grad.detach().t()))
+    else:
+        seen = seen if seen.numel() == output.numel() else output
+        seen.register_hook(lambda grad: arrive(grad.detach().reshape(shape)))
+
+
+@torch.no_grad()
+def bridge_tile(pairs: list[tuple[Tensor, Tensor]], start: int, stop: int) -> Tensor:
+    """Return some rows of the gradient of a weight that would lead from the inputs of one layer to outputs of another.
+
+    Args:
+        pairs: inputs [n, in] of the one and output gradients [n, out] of the other, one pair for each call.
+        start: first row.
+        stop: the one after the last.
+    """
+    parts = [grads[:, start:stop].t() @ inputs for inputs, grads in pairs]
+    return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
 
 
 def gradient_tiles(layer: SparseLayer) -> Iterator[Tile]:

@@ -18,8 +18,10 @@ from gossamer.weights.recorded import (
     gradient_of,
     gradient_tiles,
     inputs_of,
+    on_gradient,
     outputs_shape,
 )
+from gossamer.weights.resize import destinations, take
 from gossamer.weights.state import move_state_
 from gossamer.weights.tiles import GradientTiles, over_ranks, trains_together, unseen
 from gossamer.weights.view import cleared, nothing_closed
@@ -101,6 +103,25 @@ class SparseWeight:
         move_state_(optimizer, self.module.values, old_shape, lambda tensor: topology.gather(tensor, source))
         self.module.values.grad = None
 
+    def resize_(self, rows: Tensor, columns: Tensor, optimizer: Optimizer | None) -> None:
+        """Give the weight of a linear layer another shape, in place; see `MaskedWeight.resize_`.
+
+        The layer's bias is left to the caller.
+        """
+        if not isinstance(self.module, SparseLinear):
+            raise TypeError(f"{self.name} is of a {type(self.module).__name__}; only linear layers change their size")
+        indices, width = self.indices(), self.shape[1]
+        row = destinations(rows, self.shape[0])[indices // max(1, width)]
+        column = destinations(columns, width)[indices % max(1, width)]
+        kept = ((row >= 0) & (column >= 0)).nonzero().flatten()
+        self.shape = shape = (rows.numel(), columns.numel())
+        old_shape = self.module.values.shape
+        self.module.replace_(topology.from_linear((row * shape[1] + column)[kept], shape), self.values()[kept])
+        move_state_(optimizer, self.module.values, old_shape, lambda tensor: tensor[kept])
+        self.module.values.grad = None
+        self.closed_rows, self.closed_columns = take(self.closed_rows, rows, 0), take(self.closed_columns, columns, 0)
+        self._seen = [(take(inputs, columns, 1), take(grads, rows, 1)) for inputs, grads in self._seen]
+
     def attach(self) -> None:
         """Listen to the layer from now on; torch.compile passes over hooks that come after it."""
         self._handles = [
@@ -126,6 +147,16 @@ class SparseWeight:
     def unwatch(self) -> None:
         """Stop recording and forget."""
         self._watching, self._arriving, self._seen = False, [], []
+
+    def seen(self) -> list[tuple[Tensor, Tensor]]:
+        """Return inputs and output gradients of each call of the layer that was watched, as in `weights/recorded.py`.
+
+        Raises:
+            RuntimeError: no backward pass was seen.
+        """
+        if not self._seen:
+            raise RuntimeError(unseen(self.name))
+        return self._seen
 
     def gradient_tiles(self) -> GradientTiles:
         """Return the dense gradient, multiplied out tile by tile; see `Weight`.
@@ -162,14 +193,8 @@ class SparseWeight:
             return
         inputs = inputs_of(self.module, args[0] if args else next(iter(kwargs.values())))
         shape = outputs_shape(self.module, output)
-        # A hook on a view is lost where the next module works in place; one on what it views is not.
-        seen = output if output._base is None else output._base
-        turned = isinstance(self.module, SparseLinear) and seen.shape == shape[::-1]
-        if turned and (seen.shape != shape or seen.stride(0) != 1):  # feature-major
-            seen.register_hook(lambda grad: self._arrive(inputs, grad.detach().t()))
-        else:
-            seen = seen if seen.numel() == output.numel() else output
-            seen.register_hook(lambda grad: self._arrive(inputs, grad.detach().reshape(shape)))
+        linear = isinstance(self.module, SparseLinear)
+        on_gradient(output, shape, lambda grad: self._arrive(inputs, grad), linear=linear)
 
     def _arrive(self, inputs: Tensor, output_grad: Tensor) -> None:
         self._arriving.append((inputs, output_grad))
