@@ -5,21 +5,15 @@ from typing import Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
-from numba import njit
-from numpy.typing import NDArray
 from torch import Tensor
 
+from gossamer.growth import search_loops
 from gossamer.masks import largest
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 Tiles = Iterable[tuple[int, Tensor]]
 
 # Candidates held beyond half as many again as are wanted, before the worst are thrown away; 12 bytes each.
 _SPARE = 1 << 14
-# Entries compared with the bar at once, all of one row.
-_AT_ONCE = 1 << 11
 # Held candidates that are sorted to find a bar.
 _SAMPLE = 1 << 12
 # What every absolute value exceeds.
@@ -107,7 +101,7 @@ class _Best:
     def __init__(self, kept: Tensor, closed_rows: Tensor, closed_columns: Tensor, count: int, *, bar: float) -> None:
         self._kept, self._count = kept.contiguous(), count
         self._closed_rows, self._closed_columns = closed_rows, closed_columns
-        room = min(count + count // 2 + _SPARE, closed_rows.numel() * closed_columns.numel() + _AT_ONCE)
+        room = min(count + count // 2 + _SPARE, closed_rows.numel() * closed_columns.numel() + search_loops.AT_ONCE)
         self.num_held = 0
         self.scores = torch.empty(room, device=kept.device)
         self.indices = torch.empty(room, dtype=torch.int64, device=kept.device)
@@ -135,7 +129,7 @@ class _Best:
         tile = (tile if tile.dtype in (torch.float32, torch.float64) else tile.float()).detach().contiguous()
         place = 0
         while place < tile.numel():
-            held, place = _scan(
+            held, place = search_loops.scan(
                 tile.numpy(),
                 place,
                 first,
@@ -183,7 +177,7 @@ class _Best:
         place = scores.numel() - self._count
         bar = np.partition(scores.numpy(), place)[place]
         ties = indices.numpy()[scores.numpy() == bar]
-        spare = self._count - _num_above(scores.numpy(), bar)
+        spare = self._count - search_loops.num_above(scores.numpy(), bar)
         self._raise_bar(float(bar), int(np.partition(ties, spare - 1)[spare - 1]))
 
     def _make_room(self) -> None:
@@ -193,7 +187,7 @@ class _Best:
         # Four deviations of the rank below the count.
         rank = int(self._count / scores.size * sample.size + 2 * sample.size**0.5) + 1
         bar = sample[max(0, sample.size - 1 - rank)]
-        if _num_above(scores, bar) >= self._count:
+        if search_loops.num_above(scores, bar) >= self._count:
             self._raise_bar(float(bar), -1)
         # Equal scores, or a sample that misleads, leave too much.
         if self.num_held > self._count + (scores.size - self._count) // 2:
@@ -202,7 +196,9 @@ class _Best:
     def _raise_bar(self, bar: float, last: int) -> None:
         self._bar, self._last = bar, last
         held = slice(self.num_held)
-        self.num_held = _compact(self.scores[held].numpy(), self.indices[held].numpy(), np.float32(bar), last)
+        self.num_held = search_loops.compact(
+            self.scores[held].numpy(), self.indices[held].numpy(), np.float32(bar), last
+        )
 
     def _trim_anywhere(self) -> None:
         indices, order = self.indices.sort()
@@ -211,108 +207,3 @@ class _Best:
         self.scores, self.indices, self.num_held = scores[chosen], indices[chosen], self._count
         bar = self.scores.min()
         self._bar, self._last = float(bar), int(self.indices[self.scores == bar].max())
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _scan(
-    tile: Floats,
-    place: int,
-    first: int,
-    closed_rows: Flags,
-    closed_columns: Flags,
-    kept: Ints,
-    bar: np.float32,
-    last: int,
-    scores: NDArray[np.float32],
-    indices: Ints,
-    held: int,
-) -> tuple[int, int]:
-    """Add candidates from a place of the tile on; return how many are held, -1 for a NaN, and where it stopped."""
-    rows, columns = tile.shape
-    width = closed_columns.size
-    above, spots = np.zeros(_AT_ONCE, np.bool_), np.empty(_AT_ONCE + 8, np.int64)
-    begin, slot = place % columns, 0
-    for row in range(place // columns, rows):
-        for column in range(begin, columns, _AT_ONCE):
-            start = first + row * width + column
-            part = tile[row, column : column + _AT_ONCE]
-            # A score that equals the bar can only enter where indices are low enough.
-            floor = bar if start >= last else np.nextafter(bar, np.float32(-np.inf))
-            slot = _reach(kept, slot, start)
-            found = _find(part, floor, kept, slot, start, above, spots)
-            if found < 0:
-                return -1, 0
-            if held + found > scores.size:
-                return held, row * columns + column
-            offset = start % width
-            is_closed = closed_rows[start // width]
-            for spot in spots[:found]:
-                score = np.float32(np.abs(part[spot]))
-                if score != score:
-                    return -1, 0
-                scores[held] = score
-                indices[held] = start + spot
-                held += not (is_closed or closed_columns[offset + spot])
-        begin = 0
-    return held, tile.size
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _reach(kept: Ints, slot: int, index: int) -> int:
-    """Return the first slot from this one on of which the index is not below; near ones are found at once."""
-    step = 1
-    while slot + step < kept.size and kept[slot + step] < index:
-        slot += step
-        step *= 2
-    high = min(slot + step, kept.size)
-    while slot < high:
-        middle = (slot + high) // 2
-        if kept[middle] < index:
-            slot = middle + 1
-        else:
-            high = middle
-    return slot
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _find(part: Floats, floor: np.float32, kept: Ints, slot: int, start: int, above: Flags, spots: Ints) -> int:
-    """Write where a part exceeds the floor and is not kept; return how often, -1 for a NaN at what is kept."""
-    for i in range(part.size):
-        # Written so that a NaN counts.
-        above[i] = not (np.float32(np.abs(part[i])) <= floor)
-    above[part.size :] = False
-    while slot < kept.size and kept[slot] < start + part.size:
-        place = kept[slot] - start
-        if part[place] != part[place]:
-            return -1
-        above[place] = False
-        slot += 1
-    words = above.view(np.uint64)
-    found = 0
-    for word in range(-(-part.size // 8)):
-        if words[word]:
-            # Without a branch, as which ones are above is nothing that a processor can guess.
-            for i in range(8 * word, 8 * word + 8):
-                spots[np.uint64(found)] = i
-                found += above[i]
-    return found
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _num_above(scores: NDArray[np.float32], bar: np.float32) -> int:
-    above = 0
-    for i in range(scores.size):
-        above += scores[i] > bar
-    return above
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _compact(scores: NDArray[np.float32], indices: Ints, bar: np.float32, last: int) -> int:
-    """Move what is above the bar, or equals it at an index up to the last, to the front; return how many."""
-    found = 0
-    for i in range(scores.size):
-        score, index = scores[i], indices[i]
-        scores[found] = score
-        indices[found] = index
-        found += (score > bar) | ((score == bar) & (index <= last))
-    return found
