@@ -95,15 +95,16 @@ def test_growth_of_pairs_of_inputs_by_hand() -> None:
     assert grown.tolist() == [0, 3]
 
 
-def test_a_group_that_is_asked_for_more_than_is_absent_is_an_error() -> None:
-    with pytest.raises(ValueError, match="cannot grow 3 weights in a group of which 2 are absent"):
+@pytest.mark.parametrize("asked", [3, 4])
+def test_a_group_that_is_asked_for_more_than_is_absent_is_an_error(asked: int) -> None:
+    with pytest.raises(ValueError, match=f"cannot grow {asked} weights in a group of which 2 are absent"):
         growth.gradient_in_groups(
             tiles_of(torch.ones(2, 3)),
             torch.tensor([3]),
             none_of(2),
             none_of(3),
             groups=torch.zeros(3, dtype=torch.int64),
-            counts=torch.tensor([[0], [3]]),
+            counts=torch.tensor([[0], [asked]]),
         )
 
 

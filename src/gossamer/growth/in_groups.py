@@ -1,6 +1,7 @@
 """Gradient growth with a count for each group: each neuron, or each few inputs of it, by itself."""
 
 from collections.abc import Iterable
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -87,16 +88,27 @@ def _chosen(scores: Tensor, layout: Tensor, counts: Tensor) -> Tensor:
     most = int(asked.max()) if asked.numel() else 0
     if not most:
         return layout.new_empty(0)
-    free = (lines >= 0).sum(1, keepdim=True)
-    if bool((free < asked).any()):
-        line = int((free < asked).flatten().nonzero()[0])
-        raise ValueError(
-            f"cannot grow {int(asked[line])} weights in a group of which {int(free[line])} are absent; lower the "
-            "number to grow"
-        )
-    threshold = lines.topk(most, dim=1).values.gather(1, (asked - 1).clamp(min=0))
-    above, equal = (lines > threshold) & (asked > 0), (lines == threshold) & (asked > 0)
-    above |= equal & (equal.cumsum(1) <= asked - above.sum(1, keepdim=True))
-    where, place = above.nonzero(as_tuple=True)
+    if most > lines.shape[1]:
+        _refuse(lines, asked)
+    best = lines.topk(most, dim=1).values
+    threshold = best.gather(1, (asked - 1).clamp(min=0))
+    if bool(((threshold < 0) & (asked > 0)).any()):
+        _refuse(lines, asked)
+    chosen = (lines >= threshold) & (asked > 0)
+    crowded = (chosen.sum(1, keepdim=True) > asked).flatten().nonzero().flatten()
+    # Only where equals are too many: the first of them.
+    equal = lines[crowded] == threshold[crowded]
+    first = equal.cumsum(1) <= asked[crowded] - (chosen[crowded] & ~equal).sum(1, keepdim=True)
+    chosen[crowded] &= ~equal | first
+    where, place = chosen.nonzero(as_tuple=True)
     row, group = where // layout.shape[0], where % layout.shape[0]
     return (row * columns + layout[group, place]).sort().values
+
+
+def _refuse(lines: Tensor, asked: Tensor) -> NoReturn:
+    free = (lines >= 0).sum(1, keepdim=True)
+    line = int((free < asked).flatten().nonzero()[0])
+    raise ValueError(
+        f"cannot grow {int(asked[line])} weights in a group of which {int(free[line])} are absent; lower the number to "
+        "grow"
+    )
