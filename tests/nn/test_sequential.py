@@ -132,7 +132,7 @@ def test_rigl_sees_the_gradients_that_it_sees_in_torchs_sequential() -> None:
     masks = []
     for kind in (Sequential, nn.Sequential):
         model = kind(*copy.deepcopy(modules("ReLU")))
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
         generator = torch.Generator().manual_seed(0)
         sparsifier = gs.recipes.rigl(model, optimizer, stop_step=9, update_every=2, generator=generator)
         for number in range(8):

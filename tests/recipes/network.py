@@ -1,5 +1,6 @@
 """A network in either storage, and what the tests read of a run; the logic is that of `gossamer.testing`."""
 
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch.optim import Optimizer
 from gossamer import Sparsifier
 from gossamer.testing import Trial
 from gossamer.testing import run as runs
-from gossamer.testing.run import Run, train_step
+from gossamer.testing.run import Run, backward, train_step
 from gossamer.weights import Weight
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
     "SIZES",
     "Run",
     "assert_same",
+    "backward",
     "begin",
     "counts_of",
+    "everything",
     "over_active",
     "seeded",
     "topology_of",
@@ -39,6 +42,12 @@ def begin(
 ) -> Run:
     """Make a network of sparsity 0.6, truly sparse or about to be masked."""
     return runs.begin(Trial(start=start, optimizer=optimizer, storage=storage), seed=seed)
+
+
+def everything(run: Run) -> dict[str, Any]:
+    """Return the whole state of a run, as it comes back from a file."""
+    state: dict[str, Any] = torch.load(io.BytesIO(runs.everything(run)), weights_only=True)
+    return state
 
 
 def topology_of(run: Run) -> list[list[int]]:

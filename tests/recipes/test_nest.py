@@ -9,7 +9,7 @@ from gossamer import Sparsifier, recipes
 from gossamer.models import mlp
 
 from .cases import OPTIMIZERS, STORAGES
-from .network import SHAPES, Run, begin, forward_backward, seeded, train_step
+from .network import SHAPES, Run, backward, begin, seeded, train_step
 
 both = pytest.mark.parametrize("storage", STORAGES)
 SETTINGS: dict[str, Any] = {"update_every": 2, "prune_start_step": 7, "stop_step": 12, "neuron_fraction": 0.15}
@@ -47,7 +47,7 @@ def test_the_function_does_not_jump_when_the_network_grows(storage: str) -> None
     run = run_of(storage)
     inputs = torch.randn(9, 10, generator=seeded(3), dtype=torch.float64)
     for step in range(1, 7):
-        forward_backward(run, step)
+        backward(run, step)
         run.optimizer.step()
         before: Tensor = run.model(inputs)
         count = run.sparsifier.num_active()

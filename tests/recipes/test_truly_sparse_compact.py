@@ -129,7 +129,7 @@ def test_a_file_of_a_smaller_model_is_loaded_into_the_architecture(
     run.sparsifier.finalize()
     model = run.model if storage == "truly sparse" else gs.to_sparse(run.model)
     gs.save(model, tmp_path / "file")
-    given = gs.models.mlp(
+    given: torch.nn.Module = gs.models.mlp(
         SIZES, sparsity=0.5 if architecture == "truly sparse" else 0.0, alpha=0.5, generator=torch.Generator()
     )
     given = copy.deepcopy(run.model) if architecture == "as saved" else given.double()

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from gossamer import Sparsifier, recipes, schedules
 from gossamer.models import mlp
 from gossamer.updates import Momentum, Redistribute
 from gossamer.weights import MaskedWeight
+from gossamer.weights.tiles import GradientTiles
 
 from .storage import dense_of, view_of
 from .test_allot import dropped
@@ -21,10 +21,9 @@ class Recorded(MaskedWeight):  # type: ignore[misc]
 
     given: Tensor
 
-    def gradient_tiles(self) -> Iterator[tuple[int, Tensor]]:
-        width = self.given.shape[1]
-        yield 0, self.given[:, :1]
-        yield 1, self.given[:, 1:width]
+    def gradient_tiles(self, *, whole_rows: bool = False) -> GradientTiles:
+        rows, columns = self.given.shape
+        return GradientTiles(lambda: iter([(0, self.given[:, :1]), (1, self.given[:, 1:])]), None, (rows, columns))
 
 
 def recorded(name: str, values: list[list[float]]) -> Recorded:

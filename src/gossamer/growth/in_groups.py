@@ -22,7 +22,8 @@ def gradient_in_groups(
     index is taken.
 
     Args:
-        tiles: (first linear index, gradient [rows, columns]) in ascending order, see `weights.Weight.gradient_tiles`.
+        tiles: (first linear index, gradient [rows, columns]) of whole rows in ascending order, see
+            `weights.Weight.gradient_tiles`.
         kept: linear indices that are active, ascending, shape [n], int64.
         closed_rows: bool, shape [rows]; where nothing grows.
         closed_columns: bool, shape [columns], likewise.

@@ -10,7 +10,7 @@ from gossamer import growth
 from gossamer.neurons.grow import activate_, append_
 from gossamer.neurons.hidden import HiddenLayer
 from gossamer.weights.recorded import bridge_tile
-from gossamer.weights.tiles import over_ranks, row_tiles
+from gossamer.weights.tiles import over_ranks, tiles
 
 Pairs = list[tuple[Tensor, Tensor]]
 
@@ -80,8 +80,8 @@ def _pairs(hidden: HiddenLayer) -> Pairs:
 
 def _tiles(hidden: HiddenLayer, pairs: Pairs) -> Iterator[tuple[int, Tensor]]:
     rows, columns = hidden.reader.shape[0], hidden.weight.shape[1]
-    for start, stop in row_tiles(rows, columns):
-        yield start * columns, over_ranks(bridge_tile(pairs, start, stop))
+    for tile in tiles(rows, columns, itemsize=pairs[0][0].element_size()):
+        yield tile.start * columns + tile.left, over_ranks(bridge_tile(pairs, tile))
 
 
 def _strengths(gradient: Tensor, slots: Tensor, size: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from gossamer import criteria, growth, ranking
 from gossamer.updates.exchange_in_groups import group_of, keep_in_groups
 from gossamer.weights import Weight
-from gossamer.weights.tiles import row_tiles
+from gossamer.weights.tiles import tiles
 
 
 def draw_in_groups(shape: tuple[int, ...], groups: Tensor, counts: Tensor, *, generator: torch.Generator) -> Tensor:
@@ -77,5 +77,5 @@ def _random_tiles(
     rows: int, columns: int, device: torch.device, generator: torch.Generator
 ) -> Iterator[tuple[int, Tensor]]:
     """Numbers to be ranked by, in place of a gradient."""
-    for start, stop in row_tiles(rows, columns):
+    for start, stop, _, _ in tiles(rows, columns, itemsize=4, whole_rows=True):
         yield start * columns, torch.rand(stop - start, columns, generator=generator).to(device)

@@ -128,7 +128,7 @@ def regrow_(weight: Weight, survives: Tensor, groups: Tensor, missing: Tensor, o
     """
     indices, active = weight.indices(), weight.num_active
     grown = growth.gradient_in_groups(
-        weight.gradient_tiles(),
+        weight.gradient_tiles(whole_rows=True),
         indices[ranking.places(survives)],
         weight.closed_rows,
         weight.closed_columns,

@@ -1,6 +1,7 @@
 """A masked weight: a dense parameter and a mask."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -226,15 +227,19 @@ class MaskedWeight:
             raise RuntimeError(unseen(self.name))
         return self._seen
 
-    def gradient_tiles(self) -> GradientTiles:
+    def gradient_tiles(self, *, whole_rows: bool = False) -> GradientTiles:
         """Return the recorded dense gradient; see `Weight`."""
         shape = self.closed_rows.numel(), self.closed_columns.numel()
-        return GradientTiles(self._tiles, lambda rows, columns: over_ranks(self._recorded()[rows][:, columns]), shape)
+        return GradientTiles(
+            partial(self._tiles, whole_rows),
+            lambda rows, columns: over_ranks(self._recorded()[rows][:, columns]),
+            shape,
+        )
 
-    def _tiles(self) -> Iterator[tuple[int, Tensor]]:
+    def _tiles(self, whole_rows: bool) -> Iterator[tuple[int, Tensor]]:
         gradient = self._recorded()
         columns = gradient.shape[1]
-        for start, stop, left, right in tiles(*gradient.shape, itemsize=gradient.element_size()):
+        for start, stop, left, right in tiles(*gradient.shape, itemsize=gradient.element_size(), whole_rows=whole_rows):
             yield start * columns + left, over_ranks(gradient[start:stop, left:right])
 
     def gradient_at(self, indices: Tensor) -> Tensor:

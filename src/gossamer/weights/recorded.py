@@ -58,24 +58,23 @@ def on_gradient(output: Tensor, shape: tuple[int, ...], arrive: Callable[[Tensor
 
 
 @torch.no_grad()
-def bridge_tile(pairs: list[tuple[Tensor, Tensor]], start: int, stop: int) -> Tensor:
-    """Return some rows of the gradient of a weight that would lead from the inputs of one layer to outputs of another.
+def bridge_tile(pairs: list[tuple[Tensor, Tensor]], tile: Tile) -> Tensor:
+    """Return a tile of the gradient of a weight that would lead from the inputs of one layer to outputs of another.
 
     Args:
         pairs: inputs [n, in] of the one and output gradients [n, out] of the other, one pair for each call.
-        start: first row.
-        stop: the one after the last.
+        tile: which.
     """
-    parts = [grads[:, start:stop].t() @ inputs for inputs, grads in pairs]
+    parts = [grads[:, tile.start : tile.stop].t() @ inputs[:, tile.left : tile.right] for inputs, grads in pairs]
     return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
 
 
-def gradient_tiles(layer: SparseLayer) -> Iterator[Tile]:
+def gradient_tiles(layer: SparseLayer, *, whole_rows: bool) -> Iterator[Tile]:
     """Return how the gradient of a layer's weight is cut."""
     rows, columns = layer.topology.shape
     # A convolution reads images as a whole, an embedding rows; only a product gains from less.
     most_columns = TILE_COLUMNS if isinstance(layer, SparseLinear) else None
-    return tiles(rows, columns, itemsize=layer.values.element_size(), most_columns=most_columns)
+    return tiles(rows, columns, itemsize=layer.values.element_size(), most_columns=most_columns, whole_rows=whole_rows)
 
 
 def gradient_of(layer: SparseLayer, inputs: Tensor, output_grad: Tensor, tile: Tile) -> Tensor:

@@ -158,17 +158,17 @@ class SparseWeight:
             raise RuntimeError(unseen(self.name))
         return self._seen
 
-    def gradient_tiles(self) -> GradientTiles:
+    def gradient_tiles(self, *, whole_rows: bool = False) -> GradientTiles:
         """Return the dense gradient, multiplied out tile by tile; see `Weight`.
 
         Cost: memory for a tile of `tiles.TILE_BYTES`; two where several passes were recorded, or several ranks train.
         """
         sample = self._sample if isinstance(self.module, SparseLinear) else None
-        return GradientTiles(self._tiles, sample, self.module.topology.shape)
+        return GradientTiles(functools.partial(self._tiles, whole_rows), sample, self.module.topology.shape)
 
-    def _tiles(self) -> Iterator[tuple[int, Tensor]]:
+    def _tiles(self, whole_rows: bool) -> Iterator[tuple[int, Tensor]]:
         columns = self.module.topology.shape[1]
-        for tile in gradient_tiles(self.module):
+        for tile in gradient_tiles(self.module, whole_rows=whole_rows):
             yield tile.start * columns + tile.left, self._summed(functools.partial(gradient_of, tile=tile))
 
     def _sample(self, rows: Tensor, columns: Tensor) -> Tensor:

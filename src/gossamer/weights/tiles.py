@@ -31,7 +31,9 @@ class Tile(NamedTuple):
     right: int
 
 
-def tiles(rows: int, columns: int, *, itemsize: int, most_columns: int | None = None) -> Iterator[Tile]:
+def tiles(
+    rows: int, columns: int, *, itemsize: int, most_columns: int | None = None, whole_rows: bool = False
+) -> Iterator[Tile]:
     """Cut a matrix into tiles of at most `TILE_BYTES` each, however wide it is.
 
     Args:
@@ -39,9 +41,11 @@ def tiles(rows: int, columns: int, *, itemsize: int, most_columns: int | None = 
         columns: of the matrix.
         itemsize: bytes of an entry; less than four count as four, the size at which they are compared.
         most_columns: columns of a tile at most. Default: whole rows, as far as they fit.
+        whole_rows: whether rows are never cut; then one that is longer than a tile is one by itself.
     """
     numbers = max(1, TILE_BYTES // max(4, itemsize))
     width = max(1, min(columns, numbers, numbers if most_columns is None else most_columns))
+    width = max(1, columns) if whole_rows else width
     height = max(1, numbers // width)
     for start in range(0, rows, height):
         for left in range(0, columns, width):

@@ -68,12 +68,13 @@ class Weight(Protocol):
     def unwatch(self) -> None:
         """Stop recording and forget."""
 
-    def gradient_tiles(self) -> GradientTiles:
+    def gradient_tiles(self, *, whole_rows: bool = False) -> GradientTiles:
         """Return the dense gradient in tiles: (first linear index, [rows, columns]), made as they are gone through.
 
         Entry (i, j) of a tile has the linear index first + i * width + j, where `width` is the size of
         `closed_columns`. A tile holds whole rows, or a part of the columns where rows are long; together they hold
-        every entry once, in a fixed order. A tile takes at most `tiles.TILE_BYTES`.
+        every entry once, in a fixed order. A tile takes at most `tiles.TILE_BYTES`; with `whole_rows` no row is cut,
+        and one that is longer is a tile by itself.
 
         It is summed over the backward passes since `watch` and, as the gradient itself, since the last zero_grad(),
         and over the processes that train together.
