@@ -69,7 +69,7 @@ def product(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: ops.Index,
     outputs, batch = index[0].numel() - 1, x_FB.shape[1]
     y_BO = torch.empty_strided((batch, outputs), (1, batch), dtype=x_FB.dtype)
     bias = x_FB.new_zeros(outputs) if bias is None else bias.contiguous()
-    cpu.multiply(index[0], index[1], values.contiguous(), bias, x_FB, y_BO, relu=relu)
+    cpu.multiply(index[0], index[1], values.contiguous(), bias, x_FB, y_BO, transposed=index[2:], relu=relu)
     return y_BO
 
 

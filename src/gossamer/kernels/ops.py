@@ -67,7 +67,7 @@ def _forward_cpu(x: Tensor, values: Tensor, bias: Tensor | None, *index: Tensor)
     if _is_narrow(x):
         wide_bias = None if bias is None else bias.float()
         return _forward_cpu(x.float(), values.float(), wide_bias, *index).to(x.dtype)
-    return _multiply(index[0], index[1], values, bias, x)
+    return _multiply(index[0], index[1], values, bias, x, transposed=index[2:])
 
 
 def _grad_input_cpu(grad: Tensor, values: Tensor, *index: Tensor) -> Tensor:
@@ -76,11 +76,19 @@ def _grad_input_cpu(grad: Tensor, values: Tensor, *index: Tensor) -> Tensor:
     return _multiply(index[2], index[3], values[index[4]], None, grad)
 
 
-def _multiply(pointers: Tensor, indices: Tensor, values: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+def _multiply(
+    pointers: Tensor,
+    indices: Tensor,
+    values: Tensor,
+    bias: Tensor | None,
+    x: Tensor,
+    *,
+    transposed: Sequence[Tensor] | None = None,
+) -> Tensor:
     rows, x = pointers.numel() - 1, x.contiguous()
     bias = x.new_zeros(rows) if bias is None else bias.contiguous()
     result = x.new_empty(rows, x.shape[1])
-    cpu.multiply(pointers, indices, values.contiguous(), bias, x, result)
+    cpu.multiply(pointers, indices, values.contiguous(), bias, x, result, transposed=transposed)
     return result
 
 

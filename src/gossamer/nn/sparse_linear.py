@@ -59,7 +59,9 @@ class SparseLinear(nn.Module):
         Differs: fan_in is the number of active inputs of each output, not in_features; with in_features the signal
         shrinks by the root of the density in each layer.
 
-    Cost: memory O(num_active + in_features + out_features), 2 num_active flops per sample forward and 4 backward.
+    Cost: memory O(num_active + in_features + out_features), 2 num_active flops per sample forward and 4 backward. A
+        single sample of which fewer than one input in eight is not zero costs the weights of those alone; the others,
+        were they infinite or NaN, are not looked at.
     """
 
     values: nn.Parameter
