@@ -129,9 +129,9 @@ def test_a_global_hook_is_called_for_each_module() -> None:
 
 
 def test_rigl_sees_the_gradients_that_it_sees_in_torchs_sequential() -> None:
-    masks = []
+    masks, run = [], modules("ReLU")
     for kind in (Sequential, nn.Sequential):
-        model = kind(*copy.deepcopy(modules("ReLU")))
+        model = kind(*copy.deepcopy(run))
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
         generator = torch.Generator().manual_seed(0)
         sparsifier = gs.recipes.rigl(model, optimizer, stop_step=9, update_every=2, generator=generator)

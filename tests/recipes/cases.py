@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gossamer import Sparsifier, budgets, counts, recipes, schedules, testing
+from gossamer.recipes.seeded_values import finish_seeded_
 from gossamer.testing import optimizers
 from gossamer.testing.trial import FirstValues, Law
 
@@ -47,6 +48,8 @@ class Case:
         first_values: what grown weights start with, see `testing.Promise`; None: anything.
         may_rest: steps of `due` after which nothing need change.
         moves_survivors: whether updates change values or state of weights that stay.
+        resizes_at: steps after which hidden layers may have another size.
+        finish: what leaves plain modules after the end; None: nothing needs to.
     """
 
     name: str
@@ -64,6 +67,8 @@ class Case:
     first_values: FirstValues = None
     may_rest: tuple[int, ...] = ()
     moves_survivors: bool = False
+    resizes_at: tuple[int, ...] = ()
+    finish: Callable[[nn.Module], object] | None = None
 
 
 def trial(case: Case, storage: str, optimizer: str = "SGD") -> testing.Trial:
@@ -85,6 +90,8 @@ def trial(case: Case, storage: str, optimizer: str = "SGD") -> testing.Trial:
             keeps_state=case.keeps_state,
             resets_state=case.resets_state,
             moves_survivors=case.moves_survivors,
+            resizes_at=case.resizes_at,
+            finish=case.finish,
         ),
         num_steps=NUM_STEPS,
         name=case.name,
@@ -338,6 +345,7 @@ CASES = [
     Case(
         name="dropback",
         start=dropback_from_dense,
+        finish=finish_seeded_,
         due=tuple(range(1, NUM_STEPS + 1)),
         grows=True,
         storages=MASKED,
@@ -370,6 +378,7 @@ CASES = [
         due=(2, 4, 6, 7, 9, 11, 12),
         grows=True,
         free=True,
+        resizes_at=(2, 4, 6, 7, 9, 11, 12),
     ),
     Case(
         name="truly_sparse",
@@ -384,6 +393,7 @@ CASES = [
         due=(3, 4, 6, 8, 9),
         removes=(4, 8),
         grows=True,
+        resizes_at=(4, 8),
     ),
 ]
 NUMELS = [rows * columns for rows, columns in SHAPES]

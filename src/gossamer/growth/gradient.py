@@ -37,6 +37,7 @@ def gradient(
     Cost: one pass over each tile: O(rows * columns) time. Memory beside one tile: 12 (2 count + 16,384) bytes.
 
     Example:
+        >>> import torch
         >>> none = torch.zeros(2, dtype=torch.bool)
         >>> gradient([(0, torch.tensor([[9.0, -3.0], [1.0, 2.0]]))], torch.tensor([0]), none, none, count=1)
         tensor([1])

@@ -33,6 +33,7 @@ def momentum(
     Cost: as `gradient`; to have the momentum of absent entries costs a dense tensor.
 
     Example:
+        >>> import torch
         >>> none = torch.zeros(2, dtype=torch.bool)
         >>> momentum([(0, torch.tensor([[9.0, 0.5], [-1.0, 0.0]]))], torch.tensor([0]), none, none, count=1)
         tensor([2])

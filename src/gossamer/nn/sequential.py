@@ -24,10 +24,8 @@ class Sequential(nn.Sequential):
     package), and all such that follow, make one step of autograd, in which a ReLU costs nothing. Results have the same
     bits. A hook on one of these modules, autocast, a compiler or a transform of functions sees the modules one by one.
 
-    Args:
-        *modules: as for `torch.nn.Sequential`, or one OrderedDict of them.
-
-    Input: what the first module takes. Output: what the last one returns.
+    Input: what the first module takes. Output: what the last one returns. It is made of modules, or of one OrderedDict
+    of them, as torch's.
 
     Example:
         >>> make = lambda i, o: SparseLinear(i, o, sparsity=0.9, generator=torch.Generator())

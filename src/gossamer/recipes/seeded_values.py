@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from gossamer.recipes.untraced import untraced
 from gossamer.reparametrizations import finish_
 
 
@@ -61,7 +62,7 @@ class SeededValues(nn.Module):
         return ((2.0 * unit - 1.0) * size).to(weight)
 
     # What is left of the first values is a number of this run, not of the compiled graph.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @untraced
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight with its first values where it is zero."""
         if not self.factor:

@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from gossamer import counts, masks
+from gossamer.recipes.untraced import untraced
 from gossamer.weights import MaskedWeight
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -48,9 +49,11 @@ def forget_small_inputs_(layer: Layer, weight: MaskedWeight, sparsity: float) ->
         sparsity: fraction of the inputs that is forgotten, in [0, 1).
     """
     hooks = _Hooks(weight, sparsity)
-    layer.register_forward_pre_hook(hooks.before)
-    # Also after a forward pass that raised an error: else its weight would stay frozen.
-    layer.register_forward_hook(hooks.after, with_kwargs=True, always_call=True)
+    weight.release_with(
+        layer.register_forward_pre_hook(hooks.before),
+        # Also after a forward pass that raised an error: else its weight would stay frozen.
+        layer.register_forward_hook(hooks.after, with_kwargs=True, always_call=True),
+    )
 
 
 @final
@@ -62,14 +65,14 @@ class _Hooks:
         self._hidden = False
 
     # The tracer would pass over what these do to the weight.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @untraced
     def before(self, layer: Layer, args: tuple[Any, ...]) -> None:
         """Hide the weight from autograd: then the layer keeps no input for its gradient."""
         self._hidden = torch.is_grad_enabled() and layer.weight.requires_grad and self._is_held(layer.weight)
         if self._hidden:
             layer.weight.requires_grad_(False)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @untraced
     def after(self, layer: Layer, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Tensor | None:
         """Show the weight to autograd again, by way of the inputs that are kept."""
         if not self._hidden:
@@ -87,7 +90,7 @@ class _Hooks:
         return seen
 
     def _is_held(self, parameter: Tensor) -> bool:
-        # A copy of the model has no such hook, nor has the model once the sparsifier is finalized.
+        # A copy of the model has no such hook.
         hooks = (parameter._backward_hooks or {}).values()
         return any(getattr(hook, "__self__", None) is self._weight for hook in hooks)
 

@@ -30,6 +30,8 @@ def check_finalize(trial: Trial) -> None:
         train_step(run, step)
     run.sparsifier.finalize()
     run.optimizer.zero_grad()
+    if trial.promise.finish is not None:
+        trial.promise.finish(model)
     if (left := _hooks(model, run.optimizer)) != before:
         raise trial.fault("finalize() leaves no hook: how many there are", expected=before, found=left)
     for weight in run.sparsifier.weights:

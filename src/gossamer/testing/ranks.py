@@ -25,13 +25,15 @@ def check_ranks(*trials: Trial) -> None:
     """Check that two processes with the same seed and batches of their own have the same weights after every step.
 
     Both ranks train under `DistributedDataParallel`. Truly sparse weights whose number changes are passed over, as that
-    cannot follow them. Starting the processes takes seconds, so any number of trials can be given at once.
+    cannot follow them, and so are layers that change their size. Starting the processes takes seconds, so any number of
+    trials can be given at once.
 
     Raises:
         ConformanceError: the ranks differ, or the recipe raised an error.
         TypeError: a recipe cannot be sent to another process.
     """
-    fit = [trial for trial in trials if trial.storage == "masked" or _keeps_length(trial)]
+    alike = [trial for trial in trials if not trial.promise.resizes_at]
+    fit = [trial for trial in alike if trial.storage == "masked" or _keeps_length(trial)]
     if not fit:
         return
     try:
@@ -83,8 +85,10 @@ def _train(trial: Trial, rank: int) -> Story:
     seen: list[dict[str, tuple[list[int], str]]] = []
     generator = seeded(0)
     model = make_model(trial, generator)
-    together = DistributedDataParallel(model)
+    # It holds the parameters that it finds; a recipe with something to finish makes others of them.
+    together = None if trial.promise.finish else DistributedDataParallel(model)
     run = begin_on(trial, model, generator)
+    together = DistributedDataParallel(model) if together is None else together
     seen.append(_see(run))
     for step in range(1, trial.num_steps + 1):
         inputs = torch.randn(trial.network.batch_shape, generator=seeded(1000 + step + 100_000 * rank))

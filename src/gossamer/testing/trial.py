@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gossamer.sparsifier import Sparsifier
 from gossamer.testing.fault import ConformanceError
@@ -36,6 +36,8 @@ class Promise:
         keeps_state: whether dropped weights keep their optimizer state, and have it back when they are grown.
         resets_state: whether all optimizer state is zeroed when weights are grown.
         moves_survivors: whether updates may change values and state of weights that stay.
+        resizes_at: steps after which hidden layers may have another size. What weights were is not compared then.
+        finish: what a user calls with the model after `finalize()`, to have plain modules; None: nothing.
     """
 
     counts: Law = "per weight"
@@ -46,6 +48,8 @@ class Promise:
     keeps_state: bool = False
     resets_state: bool = False
     moves_survivors: bool = False
+    resizes_at: Collection[int] = ()
+    finish: Callable[[nn.Module], object] | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked before a run."""

@@ -202,9 +202,13 @@ class MaskedWeight:
 
     def attach(self) -> None:
         """Mask the gradient from now on."""
-        self._handles = [self._parameter.register_hook(self._mask_gradient)]
+        self._handles.append(self._parameter.register_hook(self._mask_gradient))
         if self.records is not None:
             self._handles.append(self.records.register_forward_hook(self._record, with_kwargs=True))
+
+    def release_with(self, *handles: RemovableHandle) -> None:
+        """Remove hooks of others together with its own."""
+        self._handles.extend(handles)
 
     def detach(self) -> None:
         """Stop masking the gradient, and forget latent values."""

@@ -12,6 +12,7 @@ def take(tensor: Tensor, source: Tensor, axis: int) -> Tensor:
         axis: that changes.
 
     Example:
+        >>> import torch
         >>> take(torch.tensor([5.0, 6.0, 7.0]), torch.tensor([0, 2, -1]), 0)
         tensor([5., 7., 0.])
     """
@@ -29,6 +30,7 @@ def destinations(source: Tensor, size: int) -> Tensor:
         size: of the axis before.
 
     Example:
+        >>> import torch
         >>> destinations(torch.tensor([0, 2, -1]), 4)
         tensor([ 0, -1,  1, -1])
     """
