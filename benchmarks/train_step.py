@@ -3,6 +3,7 @@
     python benchmarks/train_step.py                                  the two networks of the README
     python benchmarks/train_step.py --sizes 784-512-10 --density 0.1 --batch 64 --optimizer adamw
 
+"one by one" is Gossamer with torch's nn.Sequential in place of its own, which runs sparse layers as one function.
 Every contender has the same sizes and, the sparse ones, the same number of weights. A round times a few steps of each
 in a row, as in training, after two that warm its caches; what slows the machine for a while slows all alike. The table
 gives medians over the rounds and the ratio to dense within this run.
@@ -11,6 +12,7 @@ gives medians over the rounds and the ratio to dense within this run.
 """
 
 import argparse
+import copy
 import importlib.util
 import os
 from collections.abc import Callable, Sequence
@@ -41,6 +43,7 @@ def contenders(sizes: list[int], *, density: float, epsilon: float) -> dict[str,
     generator = torch.Generator().manual_seed(0)
     sparse = models.mlp(sizes, sparsity=1.0 - density, budget=budget, generator=generator)
     networks: dict[str, nn.Module] = {"dense": models.mlp(sizes, generator=generator), "gossamer": sparse}
+    networks["one by one"] = nn.Sequential(*copy.deepcopy(sparse).children())
     for name, make in RIVALS.items():
         if importlib.util.find_spec(name) or " " in name:
             layers = (make(layer) if isinstance(layer, SparseLinear) else clone(layer) for layer in sparse)
