@@ -68,8 +68,8 @@ class Results:
 
 def trials(options: argparse.Namespace) -> Iterator[Trial]:
     """Yield what was asked for, one seed after the other, so that a stop leaves whole seeds."""
-    for experiment in options.experiment:
-        for seed in range(options.first_seed, options.first_seed + options.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        for experiment in options.experiment:
             for trial in EXPERIMENTS[experiment](seed, options.methods):
                 config = trial.config
                 if options.sparsities and config.sparsity and config.sparsity not in options.sparsities:
