@@ -98,7 +98,7 @@ def fashion(seed: int, methods: Sequence[str]) -> Iterator[Trial]:
 def cifar(seed: int, methods: Sequence[str]) -> Iterator[Trial]:
     """Three convolutions and a linear layer on CIFAR-10, recompressed; all split what is kept by ERK."""
     config = Config(
-        method="dense", data="cifar10", epochs=8, train_size=10_000, learning_rate=0.1, decay="cosine",
+        method="dense", data="cifar10", epochs=10, batch_size=50, train_size=10_000, learning_rate=0.05, decay="cosine",
         weight_decay=5e-4,
     )  # fmt: skip
     plan = by_sparsity("cifar", "three convolutions, CIFAR-10 (JPEG)", config, (0.95, 0.98), "convolutions")
