@@ -89,7 +89,7 @@ def lenet(seed: int, methods: Sequence[str]) -> Iterator[Trial]:
 def fashion(seed: int, methods: Sequence[str]) -> Iterator[Trial]:
     """784-1000x3-10 on Fashion-MNIST."""
     config = Config(
-        method="dense", data="fashion-mnist", model=WIDE, epochs=6, learning_rate=0.05, decay="cosine", dropout=0.3
+        method="dense", data="fashion-mnist", model=WIDE, epochs=4, learning_rate=0.05, decay="cosine", dropout=0.3
     )
     plan = by_sparsity("fashion", "784-1000x3-10, Fashion-MNIST", config, (0.95, 0.99))
     yield from plan(seed, methods)
@@ -98,7 +98,7 @@ def fashion(seed: int, methods: Sequence[str]) -> Iterator[Trial]:
 def cifar(seed: int, methods: Sequence[str]) -> Iterator[Trial]:
     """Three convolutions and a linear layer on CIFAR-10, recompressed; all split what is kept by ERK."""
     config = Config(
-        method="dense", data="cifar10", epochs=10, batch_size=50, train_size=10_000, learning_rate=0.05, decay="cosine",
+        method="dense", data="cifar10", epochs=6, batch_size=50, train_size=10_000, learning_rate=0.05, decay="cosine",
         weight_decay=5e-4,
     )  # fmt: skip
     plan = by_sparsity("cifar", "three convolutions, CIFAR-10 (JPEG)", config, (0.95, 0.98), "convolutions")
@@ -108,7 +108,7 @@ def cifar(seed: int, methods: Sequence[str]) -> Iterator[Trial]:
 def itop(seed: int, methods: Sequence[str]) -> Iterator[Trial]:
     """How often the topology changes, for as many epochs: up to 75 % of the training, for all methods alike."""
     config = Config(
-        method="set", data="fashion-mnist", model=LENET, sparsity=0.98, epochs=12, batch_size=100, learning_rate=0.1,
+        method="set", data="fashion-mnist", model=LENET, sparsity=0.98, epochs=10, batch_size=100, learning_rate=0.1,
         decay="cosine", drop_fraction=0.5, update_until=0.75, seed=seed,
     )  # fmt: skip
     for name, every in product(methods or ("set", "rigl"), (30, 100, 300, 1000, 3000)):
@@ -136,7 +136,7 @@ def packs(seed: int, methods: Sequence[str]) -> Iterator[Trial]:
     tables = (
         Table("madelon", "mlp:400-100-400", alpha=0.5, batch_size=32, epochs=100),
         Table("isolet", WIDE, alpha=0.6, batch_size=32, epochs=40),
-        Table("higgs", WIDE, alpha=0.05, batch_size=128, epochs=30),
+        Table("higgs", WIDE, alpha=0.05, batch_size=128, epochs=15),
         # A tenth of the width of the paper: its dense network has 952 million weights.
         Table("leukemia", "mlp:2750-2750", alpha=0.75, batch_size=5, epochs=10, learning_rate=0.005),
     )
