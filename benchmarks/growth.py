@@ -84,6 +84,13 @@ def trials(options: argparse.Namespace) -> Iterator[Trial]:
                 yield replace(trial, config=config, validation=options.validation)
 
 
+def in_words(result: dict[str, Any]) -> str:
+    """Say what came of a training."""
+    if "diverged" in result:
+        return f"the loss was no number in epoch {result['diverged']}"
+    return f"{100 * result['accuracy']:.2f} %, {result['num_active']:,} weights, {result['seconds']:.1f} s"
+
+
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 
@@ -126,16 +133,15 @@ def main() -> None:
             continue
         result = run(trial)
         results.add(trial, result)
-        config = trial.config
-        say(
-            f"{trial.panel}; {trial.label} {config.sparsity:.4g} seed {config.seed}: {100 * result['accuracy']:.2f} %, "
-            f"{result['num_active']:,} weights, {result['seconds']:.1f} s"
-        )
+        say(f"{trial.panel}; {trial.label} {trial.config.sparsity:.4g} seed {trial.config.seed}: {in_words(result)}")
         sys.stdout.flush()
-    every = groups(results.found.items())
+    every = groups((trial, result) for trial, result in results.found.items() if "diverged" not in result)
     if options.table:
         for group in every:
             show(group)
+        for trial, result in results.found.items():
+            if "diverged" in result:
+                say(f"left out: {trial.panel}; {trial.label} seed {trial.config.seed}: {in_words(result)}")
     if options.plot:
         panels = [drawn for group in every if (drawn := chart(group))]
         options.plot.write_text(svg(panels, x_label="sparsity", y_label="accuracy on test rows, %"), encoding="utf-8")

@@ -44,7 +44,7 @@ class Explored:
 
 
 def run(trial: Trial) -> dict[str, Any]:
-    """Train one network to its last step and return what came of it."""
+    """Train one network to its last step and return what came of it, or in which epoch its loss was no number."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(trial.config.seed)
         dataset = load(trial)
@@ -55,7 +55,10 @@ def run(trial: Trial) -> dict[str, Any]:
         step_ms: list[list[float]] = []
         start = time.perf_counter()
         for epoch in range(1, trial.config.epochs + 1):
-            step_ms.append(_pass(trial, dataset, ready, epoch - 1, explored))
+            try:
+                step_ms.append(_pass(trial, dataset, ready, epoch - 1, explored))
+            except FloatingPointError:
+                return {"diverged": epoch}
             # 1, 2, 4, 8, ...: the end is what counts, the rest shows how fast it came.
             if epoch.bit_count() == 1 or epoch == trial.config.epochs:
                 curve[epoch] = evaluate(ready.model, dataset)[1]
@@ -86,6 +89,8 @@ def _pass(trial: Trial, dataset: Dataset, ready: Ready, epoch: int, explored: Ex
             for group in ready.optimizer.param_groups:
                 group["lr"] = rate
         loss = cross_entropy(ready.model(dataset.train_inputs[rows]), dataset.train_targets[rows])
+        if not bool(loss.isfinite()):
+            raise FloatingPointError(f"the loss is {float(loss.detach())}")
         ready.optimizer.zero_grad()
         loss.backward()
         ready.optimizer.step()
@@ -93,8 +98,6 @@ def _pass(trial: Trial, dataset: Dataset, ready: Ready, epoch: int, explored: Ex
         taken.append(1000 * (time.perf_counter() - start))
         if changed:
             explored.look()
-    if not math.isfinite(float(loss.detach())):
-        raise SystemExit(f"{trial.label}: the loss is {float(loss.detach())}; a smaller --learning-rate may help")
     return taken
 
 
