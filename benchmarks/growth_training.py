@@ -34,7 +34,9 @@ class Explored:
         self.look()
 
     def look(self) -> None:
-        """Note those that exist now."""
+        """Note those that exist now; layers that change their size are followed no longer."""
+        if any(math.prod(weight.shape) != ever.numel() for weight, ever in zip(self._weights, self._ever, strict=True)):
+            self._weights, self._ever = [], []
         for weight, ever in zip(self._weights, self._ever, strict=True):
             ever[weight.indices()] = True
 
