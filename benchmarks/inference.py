@@ -2,6 +2,7 @@
 
     python benchmarks/inference.py                        2048 x 2048, the batches and sparsities of the README
     python benchmarks/inference.py --size 1024 --batches 1 --sparsities 0.95
+    python benchmarks/inference.py --batches 1 --active 0.05    inputs that are mostly zero, as behind k-winners
 
 Each contender takes a batch-major input, as a program would hand it in. ONNX Runtime runs the dense weight with its
 zeros: it has no sparse product. A round times some calls of each contender in a row; medians over the rounds.
@@ -50,8 +51,9 @@ def onnx_call(layer: nn.Linear, inputs: Tensor) -> Callable[[], object]:
     return lambda: session.run(None, fed)
 
 
-def contenders(layer: SparseLinear, *, batch: int) -> dict[str, Callable[[], object]]:
+def contenders(layer: SparseLinear, *, batch: int, active: float) -> dict[str, Callable[[], object]]:
     dense, inputs = layer.to_dense(), torch.randn(batch, layer.in_features)
+    inputs *= torch.rand(inputs.shape) < active
     csr = RIVALS["torch CSR"](layer)
     calls: dict[str, Callable[[], object]] = {
         "dense": lambda: dense(inputs),
@@ -68,6 +70,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=2048, help="features in and out")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32, 256])
     parser.add_argument("--sparsities", nargs="+", type=float, default=[0.8, 0.9, 0.95, 0.99])
+    parser.add_argument("--active", type=float, default=1.0, help="share of the inputs that are not zero")
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--in-a-row", type=int, default=10, help="calls of one contender in a round")
     parser.add_argument("--threads", type=int, default=0)
@@ -86,7 +89,11 @@ def main() -> None:
                 options.size, options.size, sparsity=sparsity, generator=torch.Generator().manual_seed(0)
             )
             with torch.inference_mode():
-                results = measure(contenders(layer, batch=batch), rounds=options.rounds, in_a_row=options.in_a_row)
+                results = measure(
+                    contenders(layer, batch=batch, active=options.active),
+                    rounds=options.rounds,
+                    in_a_row=options.in_a_row,
+                )
             times = {name: taken for name, taken in results.items() if isinstance(taken, float)}
             ours = times["gossamer"]
             best = min(taken for name, taken in times.items() if name != "gossamer")

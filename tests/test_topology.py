@@ -365,3 +365,14 @@ def test_numbers_of_any_kind_follow_an_exchange(dtype: torch.dtype) -> None:
     assert topology.gather(numbers, source, grown).tolist() == [numbers[2], grown[0], numbers[1], grown[1]]
     assert topology.gather(numbers, source).tolist() == [numbers[2], 0, numbers[1], 0]
     assert topology.gather(numbers, source).dtype == dtype
+
+
+@settings(max_examples=60, deadline=None)
+@given(active=st.sets(st.integers(0, 40)), places=st.lists(st.integers(0, 40)))
+def test_each_place_is_found_among_the_active_ones_or_said_to_be_absent(active: set[int], places: list[int]) -> None:
+    found = topology.slots_of(
+        torch.tensor(sorted(places), dtype=torch.int64), torch.tensor(sorted(active), dtype=torch.int64)
+    )
+
+    assert found.dtype == torch.int64
+    assert found.tolist() == [sorted(active).index(place) if place in active else -1 for place in sorted(places)]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gossamer import atomic, topology
 from gossamer.formats.portable import portable
+from gossamer.neurons.fit import fit_, fits
 from gossamer.nn import SparseLinear
 from gossamer.nn.counterparts import SPARSE_LAYERS, can_be_sparse, empty_of, parts, weight_shape
 from gossamer.topology import Topology
@@ -122,13 +123,15 @@ def load(path: str | Path, model: nn.Module) -> nn.Module:
     Args:
         path: a file that `save` wrote.
         model: the architecture, its layers dense or truly sparse, at whatever places; it is left as it is. Devices
-            and dtypes are those of its parameters.
+            and dtypes are those of its parameters. Hidden layers may have other sizes, as where neurons were removed:
+            the copy has those of the file, see `gossamer.neurons.fit_`.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or of another model.
     """
     saved = read(path)
+    model = _fitted(model, saved.tensors)
     modules = dict(model.named_modules())
     memo: dict[int, nn.Module] = {}
     for name, shape in saved.sparse_layers.items():
@@ -149,6 +152,15 @@ def load(path: str | Path, model: nn.Module) -> nn.Module:
     except RuntimeError as error:
         raise ValueError(f"{path} is of another model: {' '.join(str(error).split())}") from error
     return result
+
+
+def _fitted(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """The model, or a copy of it whose hidden layers have the sizes of a state."""
+    if fits(model, tensors):
+        return model
+    fitted = copy.deepcopy(model)
+    fit_(fitted, tensors)
+    return fitted
 
 
 def _described(layer: nn.Module | None) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,10 +73,10 @@ def taken(numbers: Tensor, mask: Tensor) -> Tensor:
         >>> taken(torch.tensor([5.0, 6.0, 7.0]), torch.tensor([True, False, True]))
         tensor([5., 7.])
     """
-    if not _is_plain(numbers) or numbers.dtype.itemsize < 4:
+    if numbers.device.type != "cpu" or numbers.dtype not in (torch.float32, torch.float64, torch.int64):
         return numbers[mask]
     result = torch.empty(int(mask.count_nonzero()) + 1, dtype=numbers.dtype)
-    _take(_as_array(numbers), mask.contiguous().numpy(), result.numpy())
+    _take(numbers.detach().contiguous().numpy(), mask.contiguous().numpy(), result.numpy())
     return result[:-1]
 
 
@@ -213,7 +214,7 @@ def _beside(part: Array, threshold: float, marked: NDArray[np.bool_]) -> tuple[i
 
 
 @njit(cache=True, nogil=True)
-def _take(part: Array, mask: NDArray[np.bool_], result: Array) -> None:
+def _take(part: NDArray[Any], mask: NDArray[np.bool_], result: NDArray[Any]) -> None:
     """The last place of `result` is for what is written before it is known to stay."""
     found = 0
     for i in range(part.size):

@@ -9,8 +9,8 @@ import torch.distributed as dist
 from torch.optim import Optimizer
 
 from gossamer import topology
-from gossamer.updates.change import Change, Update
-from gossamer.weights import MaskedWeight, SparseWeight, Weight, is_held
+from gossamer.updates.change import Change, JointUpdate, Remembers, Update, naming
+from gossamer.weights import MaskedWeight, SparseWeight, Weight, check_intact, is_held
 
 
 @final
@@ -31,8 +31,8 @@ class Sparsifier:
         num_steps: optimizer steps counted so far.
 
     Raises:
-        ValueError: the optimizer does not hold a weight, another sparsifier does already, or the optimizer keeps its
-            state where it cannot be moved (LBFGS).
+        ValueError: the optimizer does not hold a weight, another sparsifier does already, the optimizer keeps its
+            state where it cannot be moved (LBFGS), or an update cannot work on a weight.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3))
@@ -48,7 +48,7 @@ class Sparsifier:
         weights: Sequence[MaskedWeight | SparseWeight],
         optimizer: Optimizer,
         *,
-        updates: Sequence[Update],
+        updates: Sequence[Update | JointUpdate],
         generator: torch.Generator,
     ) -> None:
         check_optimizer(weights, optimizer)
@@ -58,6 +58,8 @@ class Sparsifier:
         self._updates = list(updates)
         self._generator = generator
         self._stepped = False
+        for update in self._remembering().values():
+            update.begin(list(self.weights))
         self._handles: list[Any] = [
             optimizer.register_step_pre_hook(self._before_optimizer_step),
             optimizer.register_step_post_hook(self._after_optimizer_step),
@@ -65,6 +67,7 @@ class Sparsifier:
         self._finished = False
         for weight in self.weights:
             weight.attach()
+        self._look()
         self._watch()
 
     def step(self) -> list[Change]:
@@ -74,18 +77,28 @@ class Sparsifier:
             What changed, one record a weight and update; empty at most steps, and where the optimizer took no step.
 
         Raises:
-            RuntimeError: the sparsifier is finalized, or an update lacks what it needs; weights are named in the error.
-            ValueError: an update met a NaN.
+            RuntimeError: the sparsifier is finalized, a weight was replaced or resized by somebody else, or an update
+                lacks what it needs; weights are named in the error.
+            ValueError: an update met a NaN, or asks for what cannot be. The step does not count then.
         """
         self._check_unfinished()
         if not self._stepped:
             return []
+        self._check_intact()
+        state = self._generator.get_state()
         self._stepped = False
         self.num_steps += 1
         due = [update for update in self._updates if update.due(self.num_steps)]
-        changes = [change for update in due for change in self._apply(update)]
-        if due:
+        try:
+            changes = [change for update in due for change in self._apply(update)]
+        except (ValueError, RuntimeError):
+            self._stepped = True
+            self.num_steps -= 1
+            self._generator.set_state(state)
+            raise
+        if changes:
             self._check_ranks()
+        self._look()
         self._watch()
         return changes
 
@@ -99,6 +112,7 @@ class Sparsifier:
             "num_steps": self.num_steps,
             "generator": self._generator.get_state(),
             "weights": {weight.name: _weight_state(weight) for weight in self.weights},
+            "updates": {name: update.state_dict() for name, update in self._remembering().items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -122,11 +136,21 @@ class Sparsifier:
                 raise ValueError(f"{weight.name} is masked on one side and truly sparse on the other; use one storage")
             if _keeps_latent(weight) != ("latent" in saved[weight.name]):
                 raise ValueError(f"{weight.name} keeps latent values on one side alone; use the recipe that was saved")
+        # A state of before updates could remember has no such entry.
+        memories, updates = state.get("updates", {}), self._remembering()
+        if memories.keys() != updates.keys():
+            raise ValueError(
+                f"the saved updates that remember something are {', '.join(memories) or 'none'}, here "
+                f"{', '.join(updates) or 'none'}; use the recipe that was saved"
+            )
         for weight in self.weights:
             _load_weight_state(weight, saved[weight.name])
+        for name, update in updates.items():
+            update.load_state_dict(memories[name])
         self.num_steps = int(state["num_steps"])
         self._generator.set_state(state["generator"].cpu())
         self._stepped = False
+        self._look()
         self._watch()
 
     def finalize(self) -> None:
@@ -146,17 +170,33 @@ class Sparsifier:
         if self._finished:
             raise RuntimeError("this sparsifier is finalized; make a new one to go on changing topologies")
 
-    def _apply(self, update: Update) -> list[Change]:
-        changes = []
+    def _check_intact(self) -> None:
+        """Raise if a weight was replaced or resized since the sparsifier looked last."""
+        for weight, parameter, shape in zip(self.weights, self._parameters, self._shapes, strict=True):
+            check_intact(weight, parameter, shape, self._optimizer)
+
+    def _look(self) -> None:
+        """Remember the parameters, and the shapes that the optimizer's state is to have."""
+        self._parameters = [weight.parameter for weight in self.weights]
+        self._shapes = [weight.parameter.shape for weight in self.weights]
+
+    def _remembering(self) -> dict[str, Remembers]:
+        """The updates that have a state, by place and kind."""
+        return {
+            f"{place} {type(update).__name__}": update
+            for place, update in enumerate(self._updates)
+            if isinstance(update, Remembers)
+        }
+
+    def _apply(self, update: Update | JointUpdate) -> list[Change]:
         weights: list[Weight] = list(self.weights)
+        settings: Any = {"optimizer": self._optimizer, "generator": self._generator}
+        if isinstance(update, JointUpdate):
+            return update.apply_all(weights, self.num_steps, **settings)
+        changes = []
         for weight in weights:
-            try:
-                changes.append(
-                    update.apply(weight, weights, self.num_steps, optimizer=self._optimizer, generator=self._generator)
-                )
-            except (ValueError, RuntimeError) as error:
-                error.add_note(f"while updating {weight.name} after step {self.num_steps}")
-                raise
+            with naming(weight, self.num_steps):
+                changes.append(update.apply(weight, weights, self.num_steps, **settings))
         return changes
 
     def _watch(self) -> None:
@@ -168,6 +208,7 @@ class Sparsifier:
                 weight.watch()
 
     def _before_optimizer_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self._check_intact()
         for weight in self.weights:
             if isinstance(weight, MaskedWeight) and weight.trains_latent:
                 # args holds the optimizer itself too.

@@ -39,7 +39,34 @@ def _gradient(kept: Tensor, closed_rows: Tensor, closed_columns: Tensor, count: 
     return growth.gradient(tiles_of(gradient), kept, closed_rows, closed_columns, count=count)
 
 
+def _momentum(kept: Tensor, closed_rows: Tensor, closed_columns: Tensor, count: int, seed: int) -> Tensor:
+    shape = closed_rows.numel(), closed_columns.numel()
+    momentum = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return growth.momentum([(0, momentum)], kept, closed_rows, closed_columns, count=count)
+
+
+def _guided(kept: Tensor, closed_rows: Tensor, closed_columns: Tensor, count: int, seed: int) -> Tensor:
+    gradient = torch.randn(closed_rows.numel() * closed_columns.numel(), generator=torch.Generator().manual_seed(seed))
+    return growth.guided(
+        lambda places: gradient[places],
+        kept,
+        closed_rows,
+        closed_columns,
+        count=count,
+        num_candidates=2 * count,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def _preferential(kept: Tensor, closed_rows: Tensor, closed_columns: Tensor, count: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return growth.preferential_attachment(kept, closed_rows, closed_columns, count=count, generator=generator)
+
+
 CASES = [
     Case(name="random", choose=_random),
     Case(name="gradient", choose=_gradient),
+    Case(name="guided", choose=_guided),
+    Case(name="momentum", choose=_momentum),
+    Case(name="preferential_attachment", choose=_preferential),
 ]

@@ -153,3 +153,36 @@ def test_columns_that_begin_with_different_stripes_have_the_same_bits_on_any_num
     )
     assert cut.num_stripes == 4
     assert all(torch.equal(*pair) for other in results[1:] for pair in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.1, 0.3])
+@pytest.mark.parametrize(
+    "name", ["ragged", "large", "nothing", "one full row", "one full column", "no inputs", "one input"]
+)
+def test_a_single_sample_that_is_mostly_zero_gives_the_product_too(name: str, share: float, dtype: torch.dtype) -> None:
+    mask = torch.rand(300, 200, generator=torch.Generator().manual_seed(2)) < 0.1 if name == "large" else MASKS[name]
+    problem = make(mask, 1, dtype)
+    problem.x[torch.rand(problem.x.shape, generator=torch.Generator().manual_seed(3)) >= share] = 0.0
+    before, results = torch.get_num_threads(), []
+    try:
+        for team in (1, 2, 3):
+            torch.set_num_threads(team)
+            results.append(problem.run("sparse_linear"))
+    finally:
+        torch.set_num_threads(before)
+
+    problem.check("sparse_linear", results[0])
+    assert all(torch.equal(results[0][0], other[0]) for other in results[1:])
+
+
+def test_a_single_sample_that_is_mostly_zero_skips_the_weights_of_zeros() -> None:
+    problem = make(torch.ones(30, 40).bool(), 1, torch.float32)
+    problem.x[1:] = 0.0
+    values = problem.values.view(30, 40)
+    values[:, 1:] = float("nan")
+
+    (result,) = problem.run("sparse_linear")
+
+    assert problem.bias is not None
+    torch.testing.assert_close(result[:, 0], values[:, 0] * problem.x[0, 0] + problem.bias)

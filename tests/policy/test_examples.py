@@ -76,6 +76,7 @@ def test_there_is_an_example_for_each_workflow() -> None:
         "bat_brain",
         "compare_from_python",
         "new_criterion",
+        "own_recipe",
         "prune_while_training",
         "resume",
         "sparsify_your_model",

@@ -10,9 +10,9 @@ from .source import DOCS, PACKAGE, module_name, python_files, table_rows
 RINGS = (
     ("atomic", "counts", "elementwise", "lookup", "machine", "masks", "ranking", "sampling", "schedules", "topology"),
     ("budgets", "criteria", "distillation", "growth", "kernels", "patterns", "penalties"),
-    ("controller", "files", "formats", "nn", "reparametrizations", "solvers", "statistics", "weights"),
+    ("controller", "files", "formats", "neurons", "nn", "reparametrizations", "solvers", "statistics", "weights"),
     ("acceleration", "pruning", "rewinding", "sparsifier", "updates"),
-    ("data", "models", "recipes", "report", "training"),
+    ("data", "models", "recipes", "report", "testing", "training"),
     ("cli",),
 )
 

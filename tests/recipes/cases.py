@@ -3,19 +3,26 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
+import torch
 from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import Optimizer
 
-from gossamer import Sparsifier, budgets, counts, recipes, schedules
+from gossamer import Sparsifier, budgets, counts, recipes, schedules, testing
+from gossamer.recipes.seeded_values import finish_seeded_
+from gossamer.testing import optimizers
+from gossamer.testing.trial import FirstValues, Law
 
 from .network import SHAPES
 
 STORAGES = ["masked", "truly sparse"]
 MASKED = ["masked"]
-OPTIMIZERS: dict[str, Callable[[nn.Module], Optimizer]] = {
-    "SGD": lambda model: SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3),
-    "AdamW": lambda model: AdamW(model.parameters(), lr=0.01, amsgrad=True),
+OPTIMIZERS: dict[str, Callable[[nn.Module], Optimizer]] = {"SGD": optimizers.sgd, "AdamW": optimizers.adamw}
+OTHER_OPTIMIZERS: dict[str, Callable[[nn.Module], Optimizer]] = {
+    "RMSprop": optimizers.rmsprop,
+    "Adagrad": optimizers.adagrad,
+    "Foreign": optimizers.foreign,
 }
 NUM_STEPS = 14
 STOP_STEP = 12
@@ -36,6 +43,13 @@ class Case:
         free: whether the number of weights comes out of the data.
         keeps_state: whether dropped weights keep their optimizer state, and grown ones have it back.
         resets_state: whether all state goes when weights are grown.
+        moves: whether weights move between tensors, so that only their total is fixed.
+        counts: the law of the numbers of weights, see `testing.Promise`; None: as the fields above say.
+        first_values: what grown weights start with, see `testing.Promise`; None: anything.
+        may_rest: steps of `due` after which nothing need change.
+        moves_survivors: whether updates change values or state of weights that stay.
+        resizes_at: steps after which hidden layers may have another size.
+        finish: what leaves plain modules after the end; None: nothing needs to.
     """
 
     name: str
@@ -48,6 +62,55 @@ class Case:
     free: bool = False
     keeps_state: bool = False
     resets_state: bool = False
+    moves: bool = False
+    counts: Law | None = None
+    first_values: FirstValues = None
+    may_rest: tuple[int, ...] = ()
+    moves_survivors: bool = False
+    resizes_at: tuple[int, ...] = ()
+    finish: Callable[[nn.Module], object] | None = None
+
+
+def trial(case: Case, storage: str, optimizer: str = "SGD") -> testing.Trial:
+    """Return what the checks of `gossamer.testing` are run on."""
+    law: Law = case.counts or ("total" if case.moves else "per weight")
+    if case.counts is None and (case.name == "gmp" or case.sparse_after is not None):
+        law = functools.partial(counts_of_case, case.name, storage)
+    return testing.Trial(
+        start=functools.partial(start_case, case.name),
+        storage=storage,
+        optimizer=(OPTIMIZERS | OTHER_OPTIMIZERS)[optimizer],
+        promise=testing.Promise(
+            counts=law,
+            counts_change_at=case.removes + (case.due if case.free else ()),
+            due=case.due,
+            # Where the values alone decide, they may have decided before.
+            may_rest=case.due if case.keeps_state else case.may_rest,
+            first_values=case.first_values,
+            keeps_state=case.keeps_state,
+            resets_state=case.resets_state,
+            moves_survivors=case.moves_survivors,
+            resizes_at=case.resizes_at,
+            finish=case.finish,
+        ),
+        num_steps=NUM_STEPS,
+        name=case.name,
+    )
+
+
+def start_case(name: str, model: nn.Module, optimizer: Optimizer, **rest: Any) -> Sparsifier:
+    """Start the recipe of this row; unlike what the row holds, this can be sent to another process."""
+    return find(name).start(model, optimizer, **rest)
+
+
+def counts_of_case(name: str, storage: str, step: int) -> list[int] | None:
+    """Return `expected_counts` of this row; it can be sent to another process, too."""
+    return expected_counts(find(name), storage, step)
+
+
+def find(name: str) -> Case:
+    """Return the row of this name."""
+    return next(case for case in CASES if case.name == name)
 
 
 def gmp_from_dense(model: nn.Module, optimizer: Optimizer, *, generator: object, sparsity: float | None) -> Sparsifier:
@@ -62,6 +125,57 @@ def from_dense(recipe: Callable[..., Sparsifier], **settings: object) -> Callabl
         return recipe(model, optimizer, **settings)
 
     return start
+
+
+def granet_from_sparse(
+    model: nn.Module, optimizer: Optimizer, *, generator: torch.Generator, sparsity: float | None
+) -> Sparsifier:
+    """Start granet at the sparsity of the network, in either storage, and end at 0.8."""
+    return recipes.granet(
+        model,
+        optimizer,
+        sparsity=0.8,
+        start_sparsity=sparsity,
+        start_step=2,
+        stop_step=11,
+        update_every=3,
+        budget=budgets.uniform,
+        generator=generator,
+    )
+
+
+def snfs_masked(
+    model: nn.Module, optimizer: Optimizer, *, generator: torch.Generator, sparsity: float | None
+) -> Sparsifier:
+    """Start snfs, which has no truly sparse form."""
+    return recipes.snfs(model, optimizer, sparsity=0.6, update_every=3, stop_step=STOP_STEP, generator=generator)
+
+
+def granet_total(step: int) -> int:
+    """Return how many weights granet leaves of all tensors together after a step."""
+    due = max((at for at in (2, 5, 8, 11) if at <= step), default=2)
+    return counts.num_active(sum(NUMELS), schedules.cubic(0.6, 0.8, start_step=2, stop_step=11)(due))
+
+
+def nm_at_04(model: nn.Module, optimizer: Optimizer, *, generator: object, sparsity: float | None) -> Sparsifier:
+    """Start nm_rigl, whose sparsity follows from its pattern in both storages."""
+    return recipes.nm_rigl(model, optimizer, n=2, m=5, update_every=3, stop_step=STOP_STEP, generator=generator)  # type: ignore[arg-type]
+
+
+def dropback_from_dense(
+    model: nn.Module, optimizer: Optimizer, *, generator: torch.Generator, sparsity: float | None
+) -> Sparsifier:
+    """Start dropback, whose first values decay and which takes its own sparsity."""
+    return recipes.dropback(
+        model,
+        optimizer,
+        sparsity=0.8,
+        generator=generator,
+        init_decay=0.9,
+        freeze_step=9,
+        zero_step=11,
+        budget=budgets.uniform,
+    )
 
 
 def expected_counts(case: "Case", storage: str, step: int) -> list[int] | None:
@@ -93,8 +207,17 @@ CASES = [
         start=functools.partial(recipes.rigl, update_every=3, stop_step=STOP_STEP),
         due=(3, 6, 9),
         grows=True,
+        first_values=0.0,
     ),
-    Case(name="gmp", start=gmp_from_dense, due=(2, 5, 8, 11, 12)),
+    Case(
+        name="gse",
+        start=functools.partial(recipes.gse, update_every=3, stop_step=STOP_STEP, candidates_per_active=2.0),
+        due=(3, 6, 9),
+        grows=True,
+        first_values=0.0,
+    ),
+    # The schedule starts at 0, and a network that is sparse already meets it only where it passes that.
+    Case(name="gmp", start=gmp_from_dense, due=(2, 5, 8, 11, 12), may_rest=(2, 5)),
     Case(
         name="dsd",
         start=from_dense(recipes.dsd, sparsity=0.8, start_step=3, stop_step=9),
@@ -102,6 +225,7 @@ CASES = [
         grows=True,
         storages=MASKED,
         sparse_after=tuple(range(3, 9)),
+        first_values=0.0,
     ),
     Case(
         name="iht",
@@ -129,6 +253,7 @@ CASES = [
         storages=MASKED,
         sparse_after=(2, 3, 4, 7, 8, 9, 12, 13, 14),
         resets_state=True,
+        first_values=0.0,
     ),
     Case(
         name="dns",
@@ -157,6 +282,105 @@ CASES = [
         keeps_state=True,
     ),
     Case(
+        name="deep_r",
+        start=functools.partial(recipes.deep_r, strength=0.01, temperature=0.5, stop_step=STOP_STEP),
+        due=tuple(range(1, STOP_STEP)),
+        grows=True,
+        moves=True,
+        moves_survivors=True,
+    ),
+    Case(
+        name="dsr",
+        start=functools.partial(
+            recipes.dsr, update_every=3, stop_step=STOP_STEP, drop_fraction=0.2, threshold=0.05, tolerance=0.1
+        ),
+        due=(3, 6, 9),
+        grows=True,
+        moves=True,
+        first_values=0.0,
+    ),
+    Case(name="granet", start=granet_from_sparse, due=(2, 5, 8, 11), grows=True, counts=granet_total, first_values=0.0),
+    Case(
+        name="mest",
+        start=functools.partial(recipes.mest, update_every=3, stop_step=STOP_STEP, drop_fraction=0.3, grad_factor=0.5),
+        due=(3, 6, 9),
+        grows=True,
+        first_values=0.0,
+    ),
+    Case(
+        name="rigl_itop",
+        start=functools.partial(recipes.rigl_itop, update_every=3, stop_step=STOP_STEP),
+        due=(3, 6, 9),
+        grows=True,
+        first_values=0.0,
+    ),
+    Case(
+        name="set_itop",
+        start=functools.partial(recipes.set_itop, update_every=3, stop_step=STOP_STEP),
+        due=(3, 6, 9),
+        grows=True,
+    ),
+    Case(name="snfs", start=snfs_masked, due=(3, 6, 9), grows=True, storages=MASKED, moves=True, first_values=0.0),
+    Case(
+        name="top_kast",
+        start=from_dense(
+            recipes.top_kast, sparsity=0.8, backward_sparsity=0.5, strength=0.1, stop_step=STOP_STEP, update_every=3
+        ),
+        due=(3, 6, 9),
+        grows=True,
+        storages=MASKED,
+        sparse_after=tuple(range(1, NUM_STEPS + 1)),
+        keeps_state=True,
+        moves_survivors=True,
+    ),
+    Case(
+        name="dnw",
+        start=from_dense(recipes.dnw, sparsity=0.8),
+        due=tuple(range(1, NUM_STEPS + 1)),
+        grows=True,
+        storages=MASKED,
+        sparse_after=tuple(range(NUM_STEPS + 1)),
+        keeps_state=True,
+    ),
+    Case(
+        name="dropback",
+        start=dropback_from_dense,
+        finish=finish_seeded_,
+        due=tuple(range(1, NUM_STEPS + 1)),
+        grows=True,
+        storages=MASKED,
+        sparse_after=tuple(range(NUM_STEPS + 1)),
+        keeps_state=True,
+    ),
+    Case(
+        name="swat",
+        start=from_dense(recipes.swat, sparsity=0.8, update_every=2, stop_step=STOP_STEP),
+        due=tuple(range(2, STOP_STEP + 1, 2)),
+        grows=True,
+        storages=MASKED,
+        sparse_after=tuple(range(NUM_STEPS + 1)),
+        keeps_state=True,
+    ),
+    Case(name="nm_rigl", start=nm_at_04, due=(3, 6, 9), grows=True, first_values=0.0),
+    Case(
+        name="srigl",
+        start=functools.partial(recipes.srigl, update_every=3, stop_step=STOP_STEP),
+        due=(3, 6, 9),
+        grows=True,
+        free=True,
+        first_values=0.0,
+    ),
+    Case(
+        name="nest",
+        start=functools.partial(
+            recipes.nest, update_every=2, prune_start_step=7, stop_step=STOP_STEP, neuron_fraction=0.15
+        ),
+        due=(2, 4, 6, 7, 9, 11, 12),
+        grows=True,
+        free=True,
+        resizes_at=(2, 4, 6, 7, 9, 11, 12),
+    ),
+    Case(
         name="truly_sparse",
         start=functools.partial(
             recipes.truly_sparse,
@@ -169,6 +393,7 @@ CASES = [
         due=(3, 4, 6, 8, 9),
         removes=(4, 8),
         grows=True,
+        resizes_at=(4, 8),
     ),
 ]
 NUMELS = [rows * columns for rows, columns in SHAPES]

@@ -21,6 +21,8 @@ RECIPES: dict[str, Callable[..., Sparsifier]] = {
     "iht from zero": lambda model, held: recipes.iht(model, held, sparsity=0.5, restore_values=False, **PHASES),
     "ac_dc": lambda model, held: recipes.ac_dc(model, held, sparsity=0.5, **PHASES),
     "dns": lambda model, held: recipes.dns(model, held, deviations=0.0, stop_step=8, update_every=2),
+    "dnw": lambda model, held: recipes.dnw(model, held, sparsity=0.5),
+    "swat": lambda model, held: recipes.swat(model, held, sparsity=0.5, update_every=2),
     "dpf": lambda model, held: recipes.dpf(model, held, sparsity=0.5, full_step=4, stop_step=8, update_every=2),
 }
 every_recipe = pytest.mark.parametrize("name", RECIPES)

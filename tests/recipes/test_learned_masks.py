@@ -240,6 +240,8 @@ def test_a_budget_that_does_not_fit_freezes_nothing(kept: dict[str, int]) -> Non
 def test_recurrent_layers_are_said_to_learn_no_mask(name: str) -> None:
     model = nn.ModuleList([nn.Linear(2, 2), nn.GRU(2, 2)])
 
-    with pytest.raises(ValueError, match=r"1.weight_ih_l0 is of GRU, which cannot learn a mask; Linear and Conv can"):
+    with pytest.raises(
+        ValueError, match=r"1.weight_ih_l0 is of GRU, which cannot be parametrized here; Linear and Conv can"
+    ):
         METHODS[name](model)
     assert all(parameter.requires_grad for parameter in model.parameters())

@@ -8,6 +8,7 @@ from torch.optim import SGD
 from gossamer import Sparsifier, recipes, topology
 from gossamer.nn import SparseLinear
 from gossamer.weights import MaskedWeight, SparseWeight, prunable
+from gossamer.weights.tiles import TILE_BYTES
 
 from .network import seeded
 
@@ -104,7 +105,7 @@ def test_a_dense_gradient_too_large_to_hold_is_searched() -> None:
 
     first, tile = next(iter(_watched(layer, weight).gradient_tiles()))
     assert first == 0
-    assert tile.numel() <= 1 << 20
+    assert tile.nbytes <= TILE_BYTES
 
 
 def _watched(layer: SparseLinear, weight: object) -> SparseWeight:

@@ -1,6 +1,5 @@
 """Convolutions and embeddings: masked and truly sparse runs pick the same topologies, as those of linear layers do."""
 
-import copy
 import functools
 from collections.abc import Callable
 
@@ -9,8 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gossamer import Sparsifier, budgets, counts, recipes, to_sparse
-from gossamer.nn import SparseConv1d, SparseConv2d
+from gossamer import Sparsifier, budgets, counts, recipes, testing, to_sparse
+from gossamer.nn import SparseConv1d, SparseConv2d, SparseLinear
+from gossamer.nn.counterparts import SPARSE_LAYERS
+from gossamer.testing.optimizers import MakeOptimizer
+from gossamer.testing.run import make_model
 from gossamer.weights import SparseWeight
 
 from .cases import NUM_STEPS, OPTIMIZERS, STOP_STEP, gmp_from_dense
@@ -21,6 +23,8 @@ STARTS: dict[str, Start] = {
     "static": recipes.static,
     "set": functools.partial(recipes.set_, update_every=3, stop_step=STOP_STEP),
     "rigl": functools.partial(recipes.rigl, update_every=3, stop_step=STOP_STEP),
+    "gse": functools.partial(recipes.gse, update_every=3, stop_step=STOP_STEP),
+    "srigl": functools.partial(recipes.srigl, update_every=3, stop_step=STOP_STEP),
 }
 
 
@@ -64,31 +68,27 @@ def assert_same_state(one: Run, other: Run) -> None:
 
 
 @pytest.mark.parametrize("name", STARTS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_masked_and_truly_sparse_convolutions_pick_the_same_topologies_step_by_step(name: str, optimizer: str) -> None:
-    model, generator = network(), seeded(1)
-    start = functools.partial(STARTS[name], budget=budgets.uniform)
-    masked = begin(model, optimizer, start, generator=generator, sparsity=0.6)
-    same = torch.Generator()
-    same.set_state(generator.get_state())
-    sparse = begin(to_sparse(model), optimizer, STARTS[name], generator=same, sparsity=None)
-    assert all(isinstance(weight, SparseWeight) for weight in sparse[2].weights)
-    assert [type(sparse[0].get_submodule(path)) for path in ("0", "3", "6")] == [
-        SparseConv2d,
-        SparseConv2d,
-        SparseConv1d,
-    ]
+@pytest.mark.parametrize("optimizer", testing.OPTIMIZERS, ids=lambda make: make.__name__)
+def test_masked_and_truly_sparse_convolutions_pick_the_same_topologies_step_by_step(
+    name: str, optimizer: MakeOptimizer
+) -> None:
+    trial = testing.Trial(
+        start=STARTS[name],
+        storage="truly sparse",
+        optimizer=optimizer,
+        network=testing.CONVOLUTIONAL,
+        promise=testing.Promise(due=() if name == "static" else (3, 6, 9), first_values=None),
+    )
+    layers = [module for module in make_model(trial, seeded()).modules() if isinstance(module, SPARSE_LAYERS)]
 
-    first = topology_of(masked)
-    for step in range(1, NUM_STEPS + 1):
-        train_step(masked, step)
-        train_step(sparse, step)
-        assert topology_of(masked) == topology_of(sparse)
-    assert (topology_of(masked) == first) == (name == "static")
-    assert_same_state(masked, sparse)
+    assert [type(layer) for layer in layers] == [SparseConv2d, SparseConv2d, SparseConv1d, SparseLinear]
+    testing.check_storages(trial)
+    testing.check_steps(trial)
+    testing.check_updates(trial)
+    testing.check_resume(trial, saved_at=(4,))
 
 
-@pytest.mark.parametrize("name", ["set", "rigl"])
+@pytest.mark.parametrize("name", ["set", "rigl", "gse", "srigl"])
 @pytest.mark.parametrize("make", [nn.RNN, nn.LSTM, nn.GRU])
 def test_masked_and_truly_sparse_recurrent_layers_pick_the_same_topologies_step_by_step(name: str, make: type) -> None:
     with torch.random.fork_rng():
@@ -146,26 +146,3 @@ def test_gmp_thins_truly_sparse_convolutions_as_masked_ones() -> None:
         counts.num_active(size, 0.8) for size in (162, 144, 96, 140)
     ]
     assert_same_state(masked, sparse)
-
-
-def test_a_run_of_convolutions_goes_on_from_its_saved_state() -> None:
-    model = to_sparse(begin(network(), "SGD", recipes.static, generator=seeded(), sparsity=0.6)[0])
-    whole, other = (
-        begin(one, "AdamW", STARTS["rigl"], generator=seeded(seed), sparsity=None)
-        for seed, one in (
-            (1, model),
-            (2, to_sparse(begin(network(), "SGD", recipes.static, generator=seeded(5), sparsity=0.5)[0])),
-        )
-    )
-    for step in range(1, 5):
-        train_step(whole, step)
-    other[0].load_state_dict(whole[0].state_dict())
-    # A copy: what is loaded is not.
-    other[1].load_state_dict(copy.deepcopy(whole[1].state_dict()))
-    other[2].load_state_dict(whole[2].state_dict())
-    for step in range(5, 9):
-        train_step(whole, step)
-        train_step(other, step)
-
-    assert topology_of(whole) == topology_of(other)
-    assert all(torch.equal(value, other[0].state_dict()[key]) for key, value in whole[0].state_dict().items())

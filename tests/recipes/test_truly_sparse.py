@@ -14,7 +14,15 @@ from gossamer.weights import prunable
 from .network import seeded
 
 STORAGES = ["masked", "truly sparse"]
-SHAPE = {"update_every": 2, "stop_step": 30, "prune_start_step": 3, "prune_every": 5, "neuron_fraction": 0.25}
+# Closed, so that what is removed can be looked at.
+SHAPE = {
+    "update_every": 2,
+    "stop_step": 30,
+    "prune_start_step": 3,
+    "prune_every": 5,
+    "neuron_fraction": 0.25,
+    "compact": False,
+}
 
 
 def begin(model: nn.Module, sparsity: float | None, **changed: Any) -> tuple[SGD, Sparsifier]:

@@ -127,7 +127,7 @@ def test_without_a_checkpoint_resume_begins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "storage"),
     [
-        *itertools.product(("set", "rigl"), ("masked", "sparse")),
+        *itertools.product(("set", "rigl", "srigl", "nm_rigl", "truly_sparse", "nest"), ("masked", "sparse")),
         *((method.name, "auto") for method in METHODS if method.masked_only or method.name == "snip"),
     ],
 )

@@ -5,9 +5,11 @@ from gossamer.data import Dataset
 from gossamer.nn import SparseConv1d, SparseLinear
 from gossamer.sparsifier import Sparsifier
 from gossamer.training import evaluate, find_method
-from gossamer.training.build import Setup
-from gossamer.training.results import kept_model, latents_of, masks_of
+from gossamer.training.build import Setup, set_up
+from gossamer.training.results import kept_model, latents_of, masks_of, memories_of
 from gossamer.weights import MaskedWeight, prunable
+
+from .small import config, digits
 
 
 def toy(inputs: torch.Tensor, targets: torch.Tensor) -> Dataset:
@@ -107,3 +109,11 @@ def test_latent_values_are_counted_among_what_training_holds() -> None:
     weight.keep_latent_(trained=True)
 
     assert [tuple(each.shape) for each in latents_of(setup)] == [(2, 3)]
+
+
+def test_what_updates_remember_is_counted_among_what_training_holds() -> None:
+    setup = set_up(config(method="snfs"), digits())
+
+    assert [tuple(each.shape) for each in memories_of(setup)] == [(16, 64), (16, 16), (10, 16)]
+    assert memories_of(set_up(config(method="set"), digits())) == []
+    assert memories_of(set_up(config(method="dense"), digits())) == []

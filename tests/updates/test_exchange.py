@@ -88,7 +88,7 @@ def test_equal_values_are_dropped_in_exact_number(storage: str) -> None:
 def test_extreme_fractions_conserve_the_count(storage: str, fraction: float) -> None:
     _, weight = view_of(torch.tensor([[0.0, 2.0], [3.0, 0.0], [4.0, 0.0]]), storage)
 
-    change = apply(exchange(fraction), weight)
+    change = apply(exchange(fraction, first_values=lambda weight, indices, grown, generator: 1.0 + grown), weight)
 
     assert change.num_dropped == change.num_grown == (3 if fraction == 1.0 else 0)
     assert weight.num_active == 3
@@ -109,7 +109,7 @@ def test_a_weight_with_no_place_left_stays_as_it_is(storage: str) -> None:
 def test_a_weight_without_active_entries_stays_empty(storage: str) -> None:
     _, weight = view_of(torch.zeros(2, 3), storage)
 
-    assert apply(exchange(1.0), weight) == Change("w", 0, 0)
+    assert apply(exchange(0.99), weight) == Change("w", 0, 0)
     assert weight.num_active == 0
 
 
@@ -152,6 +152,12 @@ def test_it_is_due_at_multiples_of_update_every_before_the_stop() -> None:
     update = exchange(update_every=3, stop_step=9)
 
     assert [step for step in range(13) if update.due(step)] == [3, 6]
+
+
+def test_a_start_moves_the_steps_at_which_it_is_due() -> None:
+    update = exchange(update_every=3, stop_step=9, start_step=2)
+
+    assert [step for step in range(13) if update.due(step)] == [2, 5, 8]
 
 
 @pytest.mark.parametrize(

@@ -53,4 +53,12 @@ def state_of(value: Any, weight: View) -> list[Tensor]:
 
 
 def dense_gradient(weight: View) -> Tensor:
-    return torch.cat([tile for _, tile in weight.gradient_tiles()])
+    """Put the tiles of the gradient together, and see that each entry comes once."""
+    rows, columns = weight.closed_rows.numel(), weight.closed_columns.numel()
+    whole, seen = torch.zeros(rows, columns, dtype=weight.parameter.dtype), torch.zeros(rows, columns)
+    for first, tile in weight.gradient_tiles():
+        place = slice(first // columns, first // columns + tile.shape[0]), slice(first % columns, None)
+        whole[place][:, : tile.shape[1]] = tile
+        seen[place][:, : tile.shape[1]] += 1
+    assert bool((seen == 1).all())
+    return whole

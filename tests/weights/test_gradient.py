@@ -10,17 +10,19 @@ from torch.utils.checkpoint import checkpoint
 from gossamer.nn import SparseLinear
 from gossamer.weights import SparseWeight, is_held, prunable
 
-from .storage import STORAGES, dense_gradient, random_dense, view_of
+from .storage import STORAGES, View, dense_gradient, random_dense, view_of
 
 both = pytest.mark.parametrize("storage", STORAGES)
 
 
 @both
-@pytest.mark.parametrize("tile_numbers", [1, 11, 1 << 20])
+@pytest.mark.parametrize("tile_bytes", [1, 11 * 8, 1 << 21])
+@pytest.mark.parametrize("tile_columns", [2, 1 << 11])
 def test_the_dense_gradient_is_that_of_the_dense_layer_however_it_is_cut(
-    storage: str, tile_numbers: int, monkeypatch: pytest.MonkeyPatch
+    storage: str, tile_bytes: int, tile_columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gossamer.weights.tiles.TILE_NUMBERS", tile_numbers)
+    monkeypatch.setattr("gossamer.weights.tiles.TILE_BYTES", tile_bytes)
+    monkeypatch.setattr("gossamer.weights.recorded.TILE_COLUMNS", tile_columns)
     module, weight = view_of(random_dense(4, 5, 0.4), storage, bias=True)
     dense = nn.Linear(5, 4, dtype=torch.float64)
     dense.weight.data.copy_(random_dense(4, 5, 0.4))
@@ -31,9 +33,68 @@ def test_the_dense_gradient_is_that_of_the_dense_layer_however_it_is_cut(
         # [*, in], used twice, changed in place afterwards
         (nn.functional.relu(layer(inputs), inplace=True).sum() + layer(inputs[0] * 2).pow(2).sum()).backward()
 
-    tiles = list(weight.gradient_tiles())
-    assert [start for start, _ in tiles] == [5 * row for row in range(0, 4, max(1, tile_numbers // 5))]
-    torch.testing.assert_close(torch.cat([tile for _, tile in tiles]), dense.weight.grad)
+    sizes = [tile.nbytes for _, tile in weight.gradient_tiles()]
+    assert max(sizes) <= max(8, tile_bytes)
+    torch.testing.assert_close(dense_gradient(weight), dense.weight.grad)
+
+
+@both
+@pytest.mark.parametrize("indices", [[], [0], [3, 4, 11, 19], [*range(20)]], ids=len)
+def test_the_gradient_at_some_entries_is_that_of_the_tiles(storage: str, indices: list[int]) -> None:
+    module, weight = view_of(random_dense(4, 5, 0.4), storage, bias=True)
+    weight.watch()
+    inputs = torch.randn(2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    (module(inputs).pow(2).sum() + module(inputs[0]).sum()).backward()
+    places = torch.tensor(indices, dtype=torch.int64)
+
+    found = weight.gradient_at(places)
+    assert found.shape == places.shape
+    torch.testing.assert_close(found, dense_gradient(weight).flatten()[places])
+
+
+def test_a_sample_is_part_of_the_gradient_and_the_same_in_both_storages_and_each_time() -> None:
+    samples, gradients = [], []
+    for storage in STORAGES:
+        module, weight = view_of(random_dense(40, 50, 0.1), storage)
+        weight.watch()
+        module(torch.randn(6, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(1))).sum().backward()
+        tiles = weight.gradient_tiles()
+        samples += [tiles.sample(), tiles.sample()]
+        gradients.append(dense_gradient(weight))
+    found = [sample for sample in samples if sample is not None]
+
+    assert [tuple(sample.shape) for sample in found] == [(5, 6)] * 4
+    for sample in found[1:]:
+        torch.testing.assert_close(sample, found[0])
+    assert all(bool((gradients[0] - entry).abs().min() < 1e-12) for entry in found[0].flatten())
+
+
+@both
+def test_no_gradient_is_known_anywhere_before_a_backward_pass(storage: str) -> None:
+    _, weight = view_of(random_dense(4, 5, 0.4), storage)
+    weight.watch()
+
+    with pytest.raises(RuntimeError, match="no gradient of"):
+        weight.gradient_at(torch.tensor([0]))
+
+
+@both
+def test_the_tiles_of_a_very_wide_layer_are_no_larger_than_others(
+    storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gossamer.weights.tiles.TILE_BYTES", 1 << 10)
+    _, weight = watched_row(storage, 3000)
+
+    assert max(tile.nbytes for _, tile in weight.gradient_tiles()) <= 1 << 10
+    assert torch.equal(dense_gradient(weight), torch.arange(3000.0, dtype=torch.float64).expand(2, 3000))
+
+
+def watched_row(storage: str, width: int) -> tuple[nn.Module, View]:
+    """Return a layer of two outputs whose gradient is 0, 1, 2 ... in each row."""
+    module, weight = view_of(random_dense(2, width, 0.01), storage)
+    weight.watch()
+    module(torch.arange(float(width), dtype=torch.float64)[None]).sum().backward()
+    return module, weight
 
 
 @both

@@ -10,6 +10,9 @@ from torch.optim import SGD
 from gossamer import growth, recipes, sparsify, to_sparse
 from gossamer import nn as gnn
 from gossamer.weights import SparseWeight, num_open, prunable
+from gossamer.weights.tiles import TILE_BYTES
+
+from .storage import dense_gradient
 
 # Of torch's own, where more zeros are on one side than on the other.
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
@@ -47,20 +50,32 @@ def watched(layer: nn.Module) -> SparseWeight:
 
 
 @every
-@pytest.mark.parametrize("tile_numbers", [1, 40, 1 << 20])
+@pytest.mark.parametrize("tile_bytes", [1, 5 * 8, 40 * 8, 1 << 21])
 def test_the_dense_gradient_is_that_of_the_dense_layer_however_it_is_cut(
-    make: Any, tile_numbers: int, monkeypatch: pytest.MonkeyPatch
+    make: Any, tile_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gossamer.weights.tiles.TILE_NUMBERS", tile_numbers)
+    monkeypatch.setattr("gossamer.weights.tiles.TILE_BYTES", tile_bytes)
     dense, sparse, inputs = pair(make)
     weight = watched(sparse)
     for layer in (sparse, dense):
         # Used twice, and what comes behind works in place.
         (nn.functional.relu(layer(inputs), inplace=True).sum() + layer(inputs.clone()).pow(2).sum()).backward()
 
-    found = torch.cat([tile for _, tile in weight.gradient_tiles()])
     assert weight.shape == tuple(dense.get_parameter("weight").shape)
-    torch.testing.assert_close(found.view(weight.shape), dense.weight.grad)
+    assert max(tile.nbytes for _, tile in weight.gradient_tiles()) <= max(8, tile_bytes)
+    torch.testing.assert_close(dense_gradient(weight).view(weight.shape), dense.weight.grad)
+
+
+@every
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_gradient_at_some_entries_is_that_of_the_dense_layer(make: Any, share: float) -> None:
+    dense, sparse, inputs = pair(make)
+    weight = watched(sparse)
+    for layer in (sparse, dense):
+        (layer(inputs).sum() + layer(inputs.clone()).pow(2).sum()).backward()
+    entries = (torch.rand(dense.weight.numel(), generator=seeded()) < share).nonzero().flatten()
+
+    torch.testing.assert_close(weight.gradient_at(entries), dense.weight.grad.flatten()[entries])
 
 
 @every
@@ -71,8 +86,10 @@ def test_half_precision_is_recorded_too(make: Any) -> None:
     sparse(inputs).sum().backward()
     dense(inputs.double() if inputs.is_floating_point() else inputs).sum().backward()
 
-    found = torch.cat([tile for _, tile in weight.gradient_tiles()]).double().view(weight.shape)
+    found = dense_gradient(weight).double().view(weight.shape)
     torch.testing.assert_close(found, dense.weight.grad, rtol=0.03, atol=0.03)
+    some = torch.arange(0, found.numel(), 3)
+    torch.testing.assert_close(weight.gradient_at(some).double(), found.flatten()[some], rtol=0.03, atol=0.03)
 
 
 @every
@@ -166,6 +183,6 @@ def test_the_gradient_of_a_wide_convolution_comes_in_tiles_of_bounded_size() -> 
     weight = watched(layer)
     layer(torch.randn(1, 512, 3, 3)).sum().backward()
 
-    sizes = [tile.numel() for _, tile in weight.gradient_tiles()]
-    assert max(sizes) <= 1 << 20
-    assert sum(sizes) == 512 * 1024 * 9
+    sizes = [tile.nbytes for _, tile in weight.gradient_tiles()]
+    assert max(sizes) <= TILE_BYTES
+    assert sum(sizes) == 4 * 512 * 1024 * 9

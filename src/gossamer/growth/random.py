@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from gossamer import sampling
+from gossamer.growth.places import open_only
 
 
 def random(
@@ -39,7 +40,7 @@ def random(
     # Number the open rows and columns among themselves, draw in that smaller matrix, and number back.
     rows, columns = (~closed_rows).nonzero().flatten(), (~closed_columns).nonzero().flatten()
     width = closed_columns.numel()
-    kept = kept[~(closed_rows[kept // max(1, width)] | closed_columns[kept % max(1, width)])]
+    kept = open_only(kept, closed_rows, closed_columns)
     row_rank, column_rank = (~closed_rows).cumsum(0) - 1, (~closed_columns).cumsum(0) - 1
     dense_kept = row_rank[kept // width] * columns.numel() + column_rank[kept % width]
     drawn = sampling.absent(dense_kept, rows.numel() * columns.numel(), count, generator=generator)

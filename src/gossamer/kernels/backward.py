@@ -7,6 +7,9 @@ outputs at a time, those that are written meanwhile lie close together. Columns 
 ones with the first, the last with the last: threads that walk different columns write to different rows then, and do
 not take cache lines away from each other. Where a column begins depends on nothing else, so its sum has the same bits
 on any number of threads.
+
+Where the batch has several tiles, it is cut into groups of them, and each group sums the weights' gradient by itself:
+no two threads write to the same. How many groups there are depends on the batch and the weights alone.
 """
 
 from functools import cache
@@ -15,8 +18,8 @@ import numpy as np
 from numba import carray, njit
 
 from gossamer.kernels import threads
-from gossamer.kernels.blocks import OPTIONS, TASK, first_row, next_block
-from gossamer.kernels.panels import WIDEST, pack, take
+from gossamer.kernels.blocks import OPTIONS, TASK, first_row, group_tiles, next_block
+from gossamer.kernels.panels import WIDEST, give, pack, take
 from gossamer.kernels.simd import (
     claim,
     dot,
@@ -27,9 +30,8 @@ from gossamer.kernels.simd import (
     pointer,
     put,
     splat,
-    store,
-    store_first,
     width_bytes,
+    zero_where_not_positive,
 )
 
 # Sixteen registers do not hold a tile of the sum and one of x: x comes from the first cache again each time.
@@ -39,12 +41,12 @@ _RELOADS = WIDEST == 4
 @njit(**OPTIONS)
 def _columns(
     pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count, opens,
-    high, closes, width, ragged, masked, striped, adds, start, stop,
+    high, closes, ends, width, ragged, masked, striped, adds, bends, start, stop,
 ):  # fmt: skip
     """Add one stripe to one tile of the results; `g` is the gradient, or the panel of the stripe.
 
-    `ragged`, `masked`, `striped` and `adds` are () or (0,), see `forward`; `adds` says that an earlier tile has written
-    the weights' gradient.
+    `ragged`, `masked`, `striped`, `adds` and `bends` are () or (0,), see `forward`; `adds` says that an earlier tile
+    has written the weights' gradient, `bends` that x came out of a ReLU.
     """
     for feature in range(start, stop):
         if len(striped) and not opens:
@@ -72,37 +74,36 @@ def _columns(
             slot += 1
         if len(striped) and closes:
             put(cursor, feature, slot)
-        if len(ragged):
-            store_first(grad_x_FB, feature, column, total, count)
-        else:
-            store(grad_x_FB, feature, column, total)
+        if len(bends) and ends:
+            total = zero_where_not_positive(total, take(x_FB, feature, column, width, count, ragged))
+        give(grad_x_FB, feature, column, total, count, ragged)
 
 
 @njit(**OPTIONS)
 def _tile(
     pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count, opens,
-    high, closes, width, lanes, masked, striped, start, stop,
+    high, closes, ends, width, lanes, leads, masked, striped, bends, start, stop,
 ):  # fmt: skip
     """Choose the walk for this tile: a full one or the last, the first one or one that adds."""
-    if count >= lanes and column == 0:
+    if count >= lanes and leads:
         _columns(
             pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count,
-            opens, high, closes, width, (), (), striped, (), start, stop,
+            opens, high, closes, ends, width, (), (), striped, (), bends, start, stop,
         )  # fmt: skip
     elif count >= lanes:
         _columns(
             pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count,
-            opens, high, closes, width, (), (), striped, (0,), start, stop,
+            opens, high, closes, ends, width, (), (), striped, (0,), bends, start, stop,
         )  # fmt: skip
-    elif column == 0:
+    elif leads:
         _columns(
             pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count,
-            opens, high, closes, width, (0,), masked, striped, (), start, stop,
+            opens, high, closes, ends, width, (0,), masked, striped, (), bends, start, stop,
         )  # fmt: skip
     else:
         _columns(
             pointers, cursor, indices, permutation, values, x_FB, g, at, grad_x_FB, grad_values, column, count,
-            opens, high, closes, width, (0,), masked, striped, (0,), start, stop,
+            opens, high, closes, ends, width, (0,), masked, striped, (0,), bends, start, stop,
         )  # fmt: skip
 
 
@@ -136,7 +137,29 @@ def _sums(g_OB, grad_bias, width, lanes, start, stop):
 
 
 @cache
-def task(real, integer, width, striped, packs):
+def join_task(real):
+    """Compile the task that adds up what the groups made of the weights' gradient; its data: see `cpu.backward`."""
+
+    @TASK
+    def run(data):
+        numbers = carray(data, threads.COUNTERS)[threads.NUMBERS :]
+        active, groups = numbers[2], numbers[3]
+        grad_values = carray(pointer(numbers[0]), active, real)
+        others = carray(pointer(numbers[1]), (groups - 1, active), real)
+        blocks = carray(data, threads.NUMBERS)[1]
+        mine = claim(data, 0)
+        block = next_block(data, mine)
+        while block >= 0:
+            for group in range(groups - 1):
+                for slot in range(active * block // blocks, active * (block + 1) // blocks):
+                    grad_values[slot] += others[group, slot]
+            block = next_block(data, mine)
+
+    return run.address
+
+
+@cache
+def task(real, integer, width, striped, packs, bends):
     """Compile the task that writes both gradients; its data: see `cpu.backward`."""
     itemsize = np.dtype(real).itemsize
     lanes = width_bytes(width) // itemsize
@@ -152,47 +175,54 @@ def task(real, integer, width, striped, packs):
         x_FB = carray(pointer(numbers[4]), (columns, batch), real)
         g_OB = carray(pointer(numbers[5]), (outputs, batch), real)
         grad_x_FB = carray(pointer(numbers[6]), (columns, batch), real)
-        grad_values = carray(pointer(numbers[7]), active, real)
-        cursor = carray(pointer(numbers[8]), columns, np.int64)
-        blocks = carray(data, threads.NUMBERS)[1]
+        all_blocks, groups = carray(data, threads.NUMBERS)[1], numbers[16]
+        blocks, num_tiles = all_blocks // groups, -(-batch // lanes)
         num_stripes = max(1, -(-outputs // stripe))
         mine = claim(data, 0)
         row_bytes = lanes * itemsize
         panels = numbers[9] + mine * stripe * row_bytes
         block = next_block(data, mine)
         while block >= 0:
-            start, stop = first_row(pointers, block, blocks), first_row(pointers, block + 1, blocks)
+            group, part = block // blocks, block % blocks
+            start, stop = first_row(pointers, part, blocks), first_row(pointers, part + 1, blocks)
+            first_tile, last_tile = group_tiles(num_tiles, group, groups)
+            cursor = carray(pointer(numbers[8] + 8 * columns * group), columns, np.int64)
+            sums = numbers[7] if group == 0 else numbers[17] + (group - 1) * active * itemsize
+            grad_values = carray(pointer(sums), active, real)
             if numbers[15] != 0:
                 grad_bias = carray(pointer(numbers[15]), outputs, real)
-                _sums(g_OB, grad_bias, width, lanes, outputs * block // blocks, outputs * (block + 1) // blocks)
+                _sums(g_OB, grad_bias, width, lanes, outputs * block // all_blocks, outputs * (block + 1) // all_blocks)
             for turn in range(num_stripes * num_stripes):
-                group = turn % num_stripes
+                share = turn % num_stripes
                 first, last = (
-                    max(start, columns * group // num_stripes),
-                    min(stop, columns * (group + 1) // num_stripes),
+                    max(start, columns * share // num_stripes),
+                    min(stop, columns * (share + 1) // num_stripes),
                 )
                 if first >= last:
                     continue
                 opens = turn < num_stripes
-                low = (group + turn // num_stripes) % num_stripes * stripe
+                ends = turn >= num_stripes * (num_stripes - 1)
+                low = (share + turn // num_stripes) % num_stripes * stripe
                 high = min(low + stripe, outputs)
                 if len(striped) and (opens or low == 0):
                     _seek(pointers, indices, cursor, low, first, last)
                 panel = carray(pointer(panels - low * row_bytes), (high, lanes), real)
-                for column in range(0, batch, lanes):
+                for tile in range(first_tile, last_tile):
+                    column = tile * lanes
                     count = batch - column
+                    closes, leads = tile + 1 == last_tile, tile == first_tile
                     if len(packs):
                         pack(g_OB, low, high, column, width, count, panel)
                         _tile(
                             pointers, cursor, indices, permutation, values, x_FB, panel, 0, grad_x_FB,
-                            grad_values, column, count, opens, high, count <= lanes, width, lanes, (), striped, first,
-                            last,
+                            grad_values, column, count, opens, high, closes, ends, width, lanes, leads, (), striped,
+                            bends, first, last,
                         )  # fmt: skip
                     else:
                         _tile(
                             pointers, cursor, indices, permutation, values, x_FB, g_OB, column, grad_x_FB,
-                            grad_values, column, count, opens, high, count <= lanes, width, lanes, (0,), striped,
-                            first, last,
+                            grad_values, column, count, opens, high, closes, ends, width, lanes, leads, (0,), striped,
+                            bends, first, last,
                         )  # fmt: skip
             block = next_block(data, mine)
 

@@ -49,6 +49,12 @@ def next_block(data, mine):
 
 
 @njit(**OPTIONS)
+def group_tiles(num_tiles, group, groups):
+    """Return the first tile of the batch in a group, and the one after its last."""
+    return num_tiles * group // groups, num_tiles * (group + 1) // groups
+
+
+@njit(**OPTIONS)
 def next_rows(data, mine, pointers):
     """Claim a block of rows: the first and the one after the last, or -1, -1."""
     block, blocks = next_block(data, mine), carray(data, threads.NUMBERS)[1]

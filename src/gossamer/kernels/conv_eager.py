@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gossamer.kernels import conv_ops
 from gossamer.kernels.conv_fallback import Window
-from gossamer.kernels.eager import _is_plain
+from gossamer.kernels.eager import is_plain
 
 _ON_CPU = (conv_ops.backward_cpu, conv_ops.grad_input_cpu, conv_ops.grad_values_cpu)
 
@@ -31,7 +31,7 @@ def conv2d(inputs: Tensor, values: Tensor, bias: Tensor | None, index: conv_ops.
     conv_ops.check(inputs, values, bias, index, window)
     if torch._C._are_functorch_transforms_active():  # which take neither registered derivatives nor our function
         return conv_ops.plain(inputs, values, bias, *index, window)
-    if not _is_plain(inputs, values):
+    if not is_plain(inputs, values):
         result: Tensor = torch.ops.gossamer.sparse_conv2d(inputs, values, bias, *index, window)
         return result
     result = _Conv2d.apply(inputs, values, bias, *index, window)  # type: ignore[no-untyped-call]
@@ -51,5 +51,5 @@ class _Conv2d(torch.autograd.Function):
         x, values, *index = ctx.saved_tensors
         ops = torch.ops.gossamer
         registered = (ops.sparse_conv2d_backward, ops.sparse_conv2d_grad_input, ops.sparse_conv2d_grad_values)
-        products = registered if torch.is_grad_enabled() or not _is_plain(grad) else _ON_CPU
+        products = registered if torch.is_grad_enabled() or not is_plain(grad) else _ON_CPU
         return conv_ops.derivative(ctx, grad, x, values, (*index, ctx.window), products)

@@ -22,6 +22,8 @@ from gossamer.kernels.simd import CHUNK_BYTES, claim, dot, load, load_first, pic
 
 # Blocks for each thread: more than one, so that a thread that is held up is not waited for.
 BLOCKS = 4
+# Sums below which one thread adds up what the groups made faster than two would find to each other.
+_JOINED = 1 << 14
 
 
 @njit(**OPTIONS)
@@ -94,20 +96,37 @@ def _transpose_task(real):
 # What the operators call: contiguous tensors on the CPU, values float32 or float64, indices all int32 or all int64.
 
 
-def multiply(pointers: Tensor, indices: Tensor, values: Tensor, bias: Tensor, x_FB: Tensor, y_OB: Tensor) -> None:
-    """Write W x + b to y."""
+def multiply(
+    pointers: Tensor,
+    indices: Tensor,
+    values: Tensor,
+    bias: Tensor,
+    x_FB: Tensor,
+    y_OB: Tensor,
+    *,
+    transposed: Sequence[Tensor] | None = None,
+    relu: bool = False,
+) -> None:
+    """Write W x + b to y, or relu(W x + b).
+
+    `transposed` is the topology by columns, as in `backward`; with it a single sample that is mostly zero costs less.
+    """
     features, batch = x_FB.shape
     rows, active = pointers.numel() - 1, indices.numel()
     tensors = (pointers, indices, values, bias, x_FB, y_OB)
     if batch == 1:
-        return _run(vector.multiply_task(*_types(pointers, x_FB)), tensors, rows, active, features)
+        by_columns = (0, 0, 0) if transposed is None else tuple(part.data_ptr() for part in transposed)
+        _run(vector.multiply_task(*_types(pointers, x_FB)), tensors, rows, active, features, *by_columns)
+        if relu:
+            y_OB.relu_()
+        return
     cut = _plan(rows, features, active, batch, x_FB)
-    cursor, panels = scratch(cut, rows)
+    cursor, panels, _ = scratch(cut, rows)
     threads.run(
-        forward.task(*_types(pointers, x_FB), *flags(cut)),
+        forward.task(*_types(pointers, x_FB), *flags(cut), (0,) if relu else ()),
         [
             *(tensor.data_ptr() for tensor in tensors),
-            *(cursor, panels, rows, active, features, batch, cut.stripe),
+            *(cursor, panels, rows, active, features, batch, cut.stripe, cut.groups),
         ],
         num_blocks=cut.num_blocks,
     )
@@ -123,25 +142,35 @@ def backward(
     grad_x_FB: Tensor,
     grad_values: Tensor,
     grad_bias: Tensor | None = None,
+    *,
+    relu: bool = False,
 ) -> None:
     """Write W^T g to grad_x and the gradient of the weights to grad_values, sharing each load of g; sum g to grad_bias.
 
+    With `relu`, x came out of a ReLU and grad_x is the gradient before that: zero where x is not above zero.
     Walks the transpose: `pointers` and `indices` are by columns of the weight, `permutation` leads to the values.
     """
     outputs, batch = g_OB.shape
     columns, active = pointers.numel() - 1, indices.numel()
     cut = _plan(columns, outputs, active, batch, x_FB, rotates=True)
-    cursor, panels = scratch(cut, columns)
+    cursor, panels, sums = scratch(cut, columns, (cut.groups - 1) * active * x_FB.element_size())
     tensors = (pointers, indices, permutation, values, x_FB, g_OB, grad_x_FB, grad_values)
     threads.run(
-        backward_kernel.task(*_types(pointers, x_FB), *flags(cut)),
+        backward_kernel.task(*_types(pointers, x_FB), *flags(cut), (0,) if relu else ()),
         [
             *(tensor.data_ptr() for tensor in tensors),
             *(cursor, panels, columns, active, outputs, batch, cut.stripe),
             0 if grad_bias is None else grad_bias.data_ptr(),
+            *(cut.groups, sums),
         ],
         num_blocks=cut.num_blocks,
     )
+    if cut.groups > 1:
+        threads.run(
+            backward_kernel.join_task(NUMPY[x_FB.dtype]),
+            [grad_values.data_ptr(), sums, active, cut.groups],
+            num_blocks=max(1, min(torch.get_num_threads(), active // _JOINED)),
+        )
 
 
 def backward_one(
@@ -190,6 +219,7 @@ def _types(pointers: Tensor, x: Tensor) -> tuple[type, type]:
 
 
 def _plan(rows: int, gathered: int, active: int, batch: int, x: Tensor, *, rotates: bool = False) -> panels.Plan:
+    groups = panels.groups_of(batch, x.element_size(), panels.WIDEST, active if rotates else 0)
     return panels.plan(
         rows=rows,
         gathered=gathered,
@@ -198,6 +228,7 @@ def _plan(rows: int, gathered: int, active: int, batch: int, x: Tensor, *, rotat
         itemsize=x.element_size(),
         team=torch.get_num_threads(),
         widest=panels.WIDEST,
+        groups=groups,
         rotates=rotates,
     )
 
@@ -210,14 +241,20 @@ def flags(cut: panels.Plan) -> tuple[panels.Width, tuple[int, ...], tuple[int, .
 _arenas = threading.local()
 
 
-def scratch(cut: panels.Plan, rows: int) -> tuple[int, int]:
-    """Return the addresses of a cursor for each row and of the panels, in memory that is kept from call to call."""
-    cursor_bytes = 8 * rows if cut.num_stripes > 1 else 0
-    size = cursor_bytes + torch.get_num_threads() * cut.panel_bytes + 2 * CHUNK_BYTES
-    if size == 2 * CHUNK_BYTES:
-        return 0, 0
+def scratch(cut: panels.Plan, rows: int, sums_bytes: int = 0) -> tuple[int, int, int]:
+    """Return addresses in memory that is kept from call to call: of cursors, of panels, of the groups' own sums."""
+    cursor_bytes = _whole(8 * rows * cut.groups if cut.num_stripes > 1 else 0)
+    panels_bytes = _whole(torch.get_num_threads() * cut.panel_bytes)
+    size = cursor_bytes + panels_bytes + sums_bytes
+    if size == 0:
+        return 0, 0, 0
+    size += CHUNK_BYTES
     arena: Tensor | None = getattr(_arenas, "bytes", None)
     if arena is None or arena.numel() < size:
         arena = _arenas.bytes = torch.empty(size, dtype=torch.uint8)
-    start = -(-arena.data_ptr() // CHUNK_BYTES) * CHUNK_BYTES
-    return start, -(-(start + cursor_bytes) // CHUNK_BYTES) * CHUNK_BYTES
+    start = _whole(arena.data_ptr())
+    return start, start + cursor_bytes, start + cursor_bytes + panels_bytes
+
+
+def _whole(num_bytes: int) -> int:
+    return -(-num_bytes // CHUNK_BYTES) * CHUNK_BYTES

@@ -33,26 +33,27 @@ def linear(inputs_BF: Tensor, values: Tensor, bias: Tensor | None, index: ops.In
     if torch._C._are_functorch_transforms_active():  # which take neither registered derivatives nor our function
         ops.check(inputs_BF.t(), values, bias, index)
         return ops.plain(inputs_BF.t(), values, bias, *index).t()
-    x_FB = _feature_major(inputs_BF)
-    if not _is_plain(x_FB, values):
+    x_FB = feature_major(inputs_BF)
+    if not is_plain(x_FB, values):
         return ops.sparse_linear(x_FB, values, bias, index).t()
     ops.check(x_FB, values, bias, index)
     if not torch.is_grad_enabled():
-        return _product(x_FB, values, bias, index)
+        return product(x_FB, values, bias, index)
     result: Tensor = _Linear.apply(x_FB, values, bias, index)  # type: ignore[no-untyped-call]
     return result
 
 
-def _feature_major(inputs_BF: Tensor) -> Tensor:
+def feature_major(inputs_BF: Tensor) -> Tensor:
+    """Return [B, F] as [F, B] without gaps: a view where it lies so already."""
     x_FB = inputs_BF.t()
     if x_FB.is_contiguous():
         return x_FB
-    if inputs_BF.is_contiguous() and not inputs_BF.requires_grad and _is_plain(inputs_BF):
+    if inputs_BF.is_contiguous() and not inputs_BF.requires_grad and is_plain(inputs_BF):
         return cpu.transpose(inputs_BF)
     return x_FB.contiguous()
 
 
-def _is_plain(*tensors: Tensor) -> bool:
+def is_plain(*tensors: Tensor) -> bool:
     """Whether these lie on the CPU and nothing looks on: no compiler, no tracer, no mode that sees operators."""
     for part in tensors:
         if type(part) not in _PLAIN or not part.is_cpu or part.dtype not in _DTYPES:
@@ -63,11 +64,12 @@ def _is_plain(*tensors: Tensor) -> bool:
     )
 
 
-def _product(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: ops.Index) -> Tensor:
+def product(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: ops.Index, *, relu: bool = False) -> Tensor:
+    """Return W x + b, or relu(W x + b), shape [B, O], strides (1, B)."""
     outputs, batch = index[0].numel() - 1, x_FB.shape[1]
     y_BO = torch.empty_strided((batch, outputs), (1, batch), dtype=x_FB.dtype)
     bias = x_FB.new_zeros(outputs) if bias is None else bias.contiguous()
-    cpu.multiply(index[0], index[1], values.contiguous(), bias, x_FB, y_BO)
+    cpu.multiply(index[0], index[1], values.contiguous(), bias, x_FB, y_BO, transposed=index[2:], relu=relu)
     return y_BO
 
 
@@ -80,13 +82,13 @@ class _Linear(torch.autograd.Function):
         # Handed over as one object: seven tensors that are saved one by one cost ten microseconds.
         ctx.index = index
         ctx.save_for_backward(x_FB, values)
-        return _product(x_FB, values, bias, index)
+        return product(x_FB, values, bias, index)
 
     @staticmethod
     def backward(ctx: Any, grad_BO: Tensor) -> tuple[Tensor | None, ...]:
         x_FB, values = ctx.saved_tensors
         grad_OB = grad_BO.t()
-        if torch.is_grad_enabled() or not _is_plain(grad_BO):
+        if torch.is_grad_enabled() or not is_plain(grad_BO):
             return ops.derivative(ctx, grad_OB, x_FB, values, ctx.index)[:4]
         needs_x, needs_values, needs_bias, _ = ctx.needs_input_grad
         if not (needs_x and needs_values):

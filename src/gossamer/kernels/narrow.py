@@ -225,7 +225,7 @@ def multiply(
     cut = panels.plan(
         rows=rows, gathered=features, active=active, batch=batch, itemsize=4, team=team, widest=panels.WIDEST
     )
-    cursor, room = scratch(cut, rows)
+    cursor, room, _ = scratch(cut, rows)
     threads.run(
         _task(*kinds, *flags(cut), scaled),
         [*addresses, cursor, room, rows, active, features, batch, cut.stripe],

@@ -67,7 +67,7 @@ def _forward_cpu(x: Tensor, values: Tensor, bias: Tensor | None, *index: Tensor)
     if _is_narrow(x):
         wide_bias = None if bias is None else bias.float()
         return _forward_cpu(x.float(), values.float(), wide_bias, *index).to(x.dtype)
-    return _multiply(index[0], index[1], values, bias, x)
+    return _multiply(index[0], index[1], values, bias, x, transposed=index[2:])
 
 
 def _grad_input_cpu(grad: Tensor, values: Tensor, *index: Tensor) -> Tensor:
@@ -76,11 +76,19 @@ def _grad_input_cpu(grad: Tensor, values: Tensor, *index: Tensor) -> Tensor:
     return _multiply(index[2], index[3], values[index[4]], None, grad)
 
 
-def _multiply(pointers: Tensor, indices: Tensor, values: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+def _multiply(
+    pointers: Tensor,
+    indices: Tensor,
+    values: Tensor,
+    bias: Tensor | None,
+    x: Tensor,
+    *,
+    transposed: Sequence[Tensor] | None = None,
+) -> Tensor:
     rows, x = pointers.numel() - 1, x.contiguous()
     bias = x.new_zeros(rows) if bias is None else bias.contiguous()
     result = x.new_empty(rows, x.shape[1])
-    cpu.multiply(pointers, indices, values.contiguous(), bias, x, result)
+    cpu.multiply(pointers, indices, values.contiguous(), bias, x, result, transposed=transposed)
     return result
 
 
@@ -102,7 +110,7 @@ def _backward_cpu(grad: Tensor, x: Tensor, values: Tensor, *index: Tensor) -> tu
 
 
 def both_gradients(
-    grad: Tensor, x: Tensor, values: Tensor, index: Sequence[Tensor], *, needs_bias: bool
+    grad: Tensor, x: Tensor, values: Tensor, index: Sequence[Tensor], *, needs_bias: bool, relu: bool = False
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the gradients of the input, the values and the bias, on the CPU in one call of the kernel.
 
@@ -112,6 +120,7 @@ def both_gradients(
         values: the active weights, shape [K].
         index: the topology.
         needs_bias: whether to sum the gradient over the batch too; None in its place otherwise.
+        relu: whether x came out of a ReLU, and the gradient before that is meant.
 
     Raises:
         ValueError: the values are no longer those of the forward pass.
@@ -123,8 +132,9 @@ def both_gradients(
     operands = (values.contiguous(), x.contiguous(), grad.contiguous())
     if x.shape[1] == 1:
         cpu.backward_one(index, *operands, grad_x, grad_values)
+        grad_x = torch.ops.aten.threshold_backward(grad_x, x, 0) if relu else grad_x
         return grad_x, grad_values, grad[:, 0].clone() if needs_bias else None
-    cpu.backward(index[2], index[3], index[4], *operands, grad_x, grad_values, grad_bias)
+    cpu.backward(index[2], index[3], index[4], *operands, grad_x, grad_values, grad_bias, relu=relu)
     return grad_x, grad_values, grad_bias
 
 

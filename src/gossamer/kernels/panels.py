@@ -13,7 +13,7 @@ import numba
 from numba import njit
 
 from gossamer.kernels.blocks import OPTIONS
-from gossamer.kernels.simd import CHUNK_BYTES, QUARTER_BYTES, load, load_first, store, width_bytes
+from gossamer.kernels.simd import CHUNK_BYTES, QUARTER_BYTES, load, load_first, store, store_first, width_bytes
 
 # Entries of a row below which one more stripe costs more, in loads and stores of its sum, than the cache saves.
 _ENTRIES = 12
@@ -24,6 +24,10 @@ _TURNS = 4
 _USES_RAGGED = 2
 _USES = 5
 _USES_PAYING = 16
+# Groups that the tiles of a batch are cut into, at most: a thread keeps to its own.
+_GROUPS = 4
+# What the groups may take for sums of their own.
+_SUMS_BYTES = 32 << 20
 # Blocks for each thread: more than one, so that a thread that is held up is not waited for.
 _BLOCKS = 4
 
@@ -40,8 +44,9 @@ class Plan:
         stripe: gathered rows in a stripe, at least 1.
         num_stripes: stripes that the gathered operand has.
         packs: whether each stripe of a tile is copied to a panel.
-        num_blocks: blocks of rows to claim.
+        num_blocks: blocks to claim, as many of rows in each group.
         panel_bytes: size of one thread's panel.
+        groups: groups of tiles, each with its own sums of what is summed over the batch.
     """
 
     width: Width
@@ -50,11 +55,21 @@ class Plan:
     packs: bool
     num_blocks: int
     panel_bytes: int
+    groups: int = 1
 
 
 @cache
 def plan(
-    *, rows: int, gathered: int, active: int, batch: int, itemsize: int, team: int, widest: int, rotates: bool = False
+    *,
+    rows: int,
+    gathered: int,
+    active: int,
+    batch: int,
+    itemsize: int,
+    team: int,
+    widest: int,
+    groups: int = 1,
+    rotates: bool = False,
 ) -> Plan:
     """Choose tile, stripe and panel for a product.
 
@@ -66,14 +81,16 @@ def plan(
         itemsize: bytes of one value, 4 or 8.
         team: number of threads.
         widest: chunks that the registers hold, see `WIDEST`.
+        groups: from `groups_of`.
         rotates: whether rows begin with different stripes: then their number must not depend on the team, whatever
-            is copied, and there are some even where the cache would hold all.
+            is copied, and there are some even where the cache would hold all, unless groups keep threads apart.
     """
     width = tile_width(batch, itemsize, widest)
     tile_bytes, row_bytes = width_bytes(width), batch * itemsize
     cached = second_cache_bytes()
     most = max(1, active // (_ENTRIES * max(rows, 1)))
-    uses = active / max(1, gathered * team)
+    of_group = -(-team // groups)
+    uses = active / max(1, gathered * of_group)
     # Rows wider than a tile lie a power of two apart, as a rule: a tile of them has only its share of the cache.
     apart = _stripes(gathered * row_bytes, cached // 3)
     if row_bytes % tile_bytes and uses >= _USES_RAGGED:
@@ -86,7 +103,7 @@ def plan(
     if gathered * (tile_bytes if packs else row_bytes) <= cached // 3:
         stripes = 1
     if rotates:
-        stripes = min(most, max(_TURNS, _stripes(gathered * tile_bytes, cached // 4)))
+        stripes = min(most, max(_TURNS if groups == 1 else 1, _stripes(gathered * tile_bytes, cached // 4)))
     stripe = max(1, -(-gathered // stripes))
     blocks = max(1, min(_BLOCKS, int(uses / _USES_PAYING))) if packs else _BLOCKS
     return Plan(
@@ -94,13 +111,28 @@ def plan(
         stripe=stripe,
         num_stripes=max(1, -(-gathered // stripe)),
         packs=packs,
-        num_blocks=blocks * team,
+        num_blocks=blocks * of_group * groups,
+        groups=groups,
         panel_bytes=stripe * tile_bytes if packs else 0,
     )
 
 
 def _stripes(num_bytes: int, most_bytes: int) -> int:
     return max(1, -(-num_bytes // most_bytes))
+
+
+def groups_of(batch: int, itemsize: int, widest: int, active: int = 0) -> int:
+    """Return how many groups the tiles of a batch make; the number of threads has no say, as sums depend on it.
+
+    Args:
+        batch: number of samples.
+        itemsize: bytes of one value, 4 or 8.
+        widest: chunks that the registers hold, see `WIDEST`.
+        active: sums that each group but the first needs room for.
+    """
+    num_tiles = -(-batch * itemsize // width_bytes(tile_width(batch, itemsize, widest)))
+    groups = max(1, min(_GROUPS, num_tiles))
+    return groups if (groups - 1) * active * itemsize <= _SUMS_BYTES else 1
 
 
 def tile_width(batch: int, itemsize: int, widest: int) -> Width:
@@ -157,6 +189,15 @@ def take(array, row, column, width, count, ragged):
     if len(ragged):
         return load_first(array, row, column, width, count)
     return load(array, row, column, width)
+
+
+@njit(**OPTIONS)
+def give(array, row, column, tile, count, ragged):
+    """Write a tile to array[row, column]; no more than `count` lanes where `ragged` is not ()."""
+    if len(ragged):
+        store_first(array, row, column, tile, count)
+    else:
+        store(array, row, column, tile)
 
 
 @njit(**OPTIONS)

@@ -185,6 +185,28 @@ def add(typingctx, left, right):
 
 
 @intrinsic
+def zero_where_negative(typingctx, tile):
+    """Return a ReLU of each lane; what is no number stays so."""
+
+    def codegen(context, builder, signature, arguments):
+        zeros = ir.Constant(arguments[0].type, None)
+        return builder.select(builder.fcmp_ordered("<", arguments[0], zeros), zeros, arguments[0])
+
+    return tile(tile), codegen
+
+
+@intrinsic
+def zero_where_not_positive(typingctx, tile, where):
+    """Return the tile with zeros in the lanes in which `where` is zero or less: the gradient of a ReLU."""
+
+    def codegen(context, builder, signature, arguments):
+        zeros = ir.Constant(arguments[0].type, None)
+        return builder.select(builder.fcmp_ordered("<=", arguments[1], zeros), zeros, arguments[0])
+
+    return tile(tile, where), codegen
+
+
+@intrinsic
 def chains(typingctx, width):
     """Return how many sums of this width take turns: as many as keep the multipliers busy, 4, 2 or 1."""
     size = len(width) * (QUARTER_BYTES if width.dtype == types.none else CHUNK_BYTES)

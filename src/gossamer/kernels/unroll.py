@@ -37,7 +37,7 @@ class Setting(NamedTuple):
 
 def is_plain(*tensors: Tensor | None) -> bool:
     """Return whether `unroll` can take these: on the CPU, float32 or float64, with nothing that looks on."""
-    return eager._is_plain(*(part for part in tensors if part is not None)) and not (
+    return eager.is_plain(*(part for part in tensors if part is not None)) and not (
         torch._C._are_functorch_transforms_active()
     )
 

@@ -1,5 +1,8 @@
 """The products for a single sample: no batch to run along, so a row's entries fill the lanes and x is gathered.
 
+Where most of x is zero, as behind a ReLU or k-winners, the columns of the others are added up instead, one number at a
+time; a weight of an input that is zero is not looked at then.
+
 Shapes: F = features in, O = features out, K = active weights.
 """
 
@@ -28,6 +31,8 @@ from gossamer.kernels.simd import (
 
 # One chunk holds as many numbers as a gather brings.
 WIDTH = (0,)
+# Columns are added up where fewer than one input in this many is not zero.
+_FEW = 8
 
 
 @njit(**OPTIONS)
@@ -48,6 +53,39 @@ def _multiply(pointers, indices, values_1K, bias, x_F, y_O, lanes, start, stop):
             total = multiply_add(load_first(values_1K, 0, slot, WIDTH, rest), part, total)
             slot = last
         put(y_O, row, bias[row] + dot(total, one))
+
+
+@njit(**OPTIONS)
+def _count_active(x_F):
+    count = 0
+    for feature in range(x_F.size):
+        count += x_F[feature] != 0
+    return count
+
+
+@njit(**OPTIONS)
+def _add_columns(pointers, indices, permutation, values, bias, x_F, y_O, start, stop):
+    """Write some rows of W x + b, from the columns whose input is not zero."""
+    for row in range(start, stop):
+        put(y_O, row, bias[row])
+    for feature in range(x_F.size):
+        x = pick(x_F, feature)
+        if x == 0:
+            continue
+        slot, last = np.int64(pick(pointers, feature)), np.int64(pick(pointers, feature + 1))
+        end = last
+        while start > 0 and slot < end:
+            middle = (slot + end) // 2
+            if np.int64(pick(indices, middle)) < start:
+                slot = middle + 1
+            else:
+                end = middle
+        while slot < last:
+            row = np.int64(pick(indices, slot))
+            if row >= stop:
+                break
+            put(y_O, row, pick(y_O, row) + x * pick(values, np.int64(pick(permutation, slot))))
+            slot += 1
 
 
 @njit(**OPTIONS)
@@ -108,11 +146,19 @@ def multiply_task(real, integer):
         x_F = carray(pointer(numbers[4]), features, real)
         y_O = carray(pointer(numbers[5]), rows, real)
         blocks = carray(data, threads.NUMBERS)[1]
+        few = numbers[9] != 0 and _FEW * _count_active(x_F) < features
         mine = claim(data, 0)
         block = next_block(data, mine)
         while block >= 0:
             start, stop = first_row(pointers, block, blocks), first_row(pointers, block + 1, blocks)
-            _multiply(pointers, indices, values_1K, bias, x_F, y_O, lanes, start, stop)
+            if few:
+                column_pointers = carray(pointer(numbers[9]), features + 1, integer)
+                row_indices = carray(pointer(numbers[10]), active, integer)
+                permutation = carray(pointer(numbers[11]), active, integer)
+                values = carray(pointer(numbers[2]), active, real)
+                _add_columns(column_pointers, row_indices, permutation, values, bias, x_F, y_O, start, stop)
+            else:
+                _multiply(pointers, indices, values_1K, bias, x_F, y_O, lanes, start, stop)
             block = next_block(data, mine)
 
     return run.address

@@ -8,7 +8,7 @@ from torch import nn
 
 from gossamer import budgets
 from gossamer.growth import fan_in_uniform, fan_in_uniform_of
-from gossamer.nn import AllReLU, ReLU, SparseLinear
+from gossamer.nn import AllReLU, ReLU, Sequential, SparseLinear
 from gossamer.topology import erdos_renyi
 
 
@@ -33,8 +33,8 @@ def mlp(
         alpha: slope of `nn.AllReLU`; None: `nn.ReLU`.
 
     Returns:
-        Layers and activations in one nn.Sequential. Weights start uniform in +-sqrt(6 / live fan-in), biases
-        at zero, dense and sparse alike.
+        Layers and activations in one nn.Sequential, ours where they are sparse. Weights start uniform in
+        +-sqrt(6 / live fan-in), biases at zero, dense and sparse alike.
 
     Raises:
         ValueError: fewer than two sizes, one below 1, sparsity or dropout out of range.
@@ -55,7 +55,7 @@ def mlp(
         layers.append(_layer(shape, kept[name], generator))
         if depth < len(shapes):
             layers.append(_activation(alpha, depth, dropout))
-    return nn.Sequential(*layers)
+    return Sequential(*layers) if sparsity else nn.Sequential(*layers)
 
 
 def _activation(alpha: float | None, depth: int, dropout: float) -> nn.Module:

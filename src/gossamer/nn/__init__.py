@@ -4,6 +4,7 @@ from gossamer.nn.all_relu import AllReLU
 from gossamer.nn.convert import sparsify, to_dense, to_sparse
 from gossamer.nn.dropout import Dropout
 from gossamer.nn.relu import ReLU
+from gossamer.nn.sequential import Sequential
 from gossamer.nn.sparse_conv import SparseConv2d
 from gossamer.nn.sparse_conv1d import SparseConv1d
 from gossamer.nn.sparse_embedding import SparseEmbedding
@@ -16,6 +17,7 @@ __all__ = [
     "AllReLU",
     "Dropout",
     "ReLU",
+    "Sequential",
     "SparseConv1d",
     "SparseConv2d",
     "SparseEmbedding",

@@ -24,12 +24,17 @@ def activate(inputs: Tensor, *, slope: float, dropout: float, inplace: bool = Fa
         Shape, strides and dtype of the inputs.
     """
     if dropout and _is_plain(inputs):
-        what = Activation(slope=slope, probability=dropout, seed=int(torch.randint(2**63 - 1, ())))
+        what = Activation(slope=slope, probability=dropout, seed=draw_seed())
         result: Tensor = _Activate.apply(inputs, what)  # type: ignore[no-untyped-call]
         return result
     # Alone, an activation is no faster in a kernel of ours.
     bent = nn.functional.relu(inputs, inplace) if slope == 0 else nn.functional.leaky_relu(inputs, slope, inplace)
     return nn.functional.dropout(bent, dropout) if dropout else bent
+
+
+def draw_seed() -> int:
+    """Draw from torch's global generator which numbers dropout zeroes."""
+    return int(torch.randint(2**63 - 1, ()))
 
 
 def check_dropout(probability: float) -> float:

@@ -40,10 +40,14 @@ class AllReLU(nn.Module):
         self.layer = check_positive(layer, name="layer")
         self.dropout = check_dropout(dropout)
 
+    @property
+    def slope(self) -> float:
+        """Factor of what is not above zero."""
+        return -self.alpha if self.layer % 2 else self.alpha
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Apply the activation to each entry."""
-        slope = -self.alpha if self.layer % 2 else self.alpha
-        return activate(inputs, slope=slope, dropout=self.dropout if self.training else 0.0)
+        return activate(inputs, slope=self.slope, dropout=self.dropout if self.training else 0.0)
 
     def extra_repr(self) -> str:
         """Show the slope and the layer."""

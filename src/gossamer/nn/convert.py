@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from gossamer import budgets, masks
 from gossamer.nn.counterparts import SPARSE_LAYERS, SPARSE_RECURRENT, can_be_sparse, parts, sparse_of
+from gossamer.nn.sequential import Sequential
+from gossamer.nn.sparse_linear import SparseLinear
 
 _NAMES = "Linear, Conv1d, Conv2d, RNN, LSTM, GRU and their cells"
 
@@ -154,6 +156,10 @@ def _replaced(
     # What is replaced is put into the memo of the copy, so that it is never duplicated.
     memo = {id(layer): convert(name, layer) for name, layer in layers.items()}
     result: nn.Module = copy.deepcopy(model, memo)
+    for module in result.modules():
+        # Of exactly this class: it does what ours does, for which hooks, slices and names are the same.
+        if type(module) is nn.Sequential and any(type(child) is SparseLinear for child in module):
+            module.__class__ = Sequential
     return result
 
 

@@ -27,10 +27,15 @@ class ReLU(nn.ReLU):
         super().__init__(inplace)
         self.dropout = check_dropout(dropout)
 
+    @property
+    def slope(self) -> float:
+        """Factor of what is not above zero."""
+        return 0.0
+
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Apply the activation to each entry."""
         dropout = self.dropout if self.training else 0.0
-        return activate(input, slope=0.0, dropout=dropout, inplace=self.inplace)
+        return activate(input, slope=self.slope, dropout=dropout, inplace=self.inplace)
 
     def extra_repr(self) -> str:
         """Show what is not as in torch."""

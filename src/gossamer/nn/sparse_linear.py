@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from gossamer import counts, topology
 from gossamer.growth import fan_in_uniform_of
 from gossamer.kernels import eager, ops
+from gossamer.kernels.activation import Activation
+from gossamer.kernels.chain import Link
 from gossamer.nn.parameter import set_data_
 from gossamer.topology import Topology, Transpose
 
@@ -57,7 +59,9 @@ class SparseLinear(nn.Module):
         Differs: fan_in is the number of active inputs of each output, not in_features; with in_features the signal
         shrinks by the root of the density in each layer.
 
-    Cost: memory O(num_active + in_features + out_features), 2 num_active flops per sample forward and 4 backward.
+    Cost: memory O(num_active + in_features + out_features), 2 num_active flops per sample forward and 4 backward. A
+        single sample of which fewer than one input in eight is not zero costs the weights of those alone; the others,
+        were they infinite or NaN, are not looked at.
     """
 
     values: nn.Parameter
@@ -166,7 +170,8 @@ class SparseLinear(nn.Module):
         """Give the layer other active weights, in place: the parameter stays the same object.
 
         Args:
-            places: which weights exist from now on, same shape as before.
+            places: which weights exist from now on. Of another shape the layer has other sizes; with another number
+                of outputs whoever asks for it gives the bias its new length too, as `gossamer.neurons` does.
             values: their values, shape [num_active].
 
         Raises:
@@ -175,6 +180,7 @@ class SparseLinear(nn.Module):
         if values.shape != places.column_indices.shape:
             raise ValueError(f"{values.numel()} values for {places.num_active} active weights; they must agree")
         set_data_(self.values, values.detach().to(self.values.dtype, copy=True))
+        self.out_features, self.in_features = places.shape
         self._set_topology(places)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -218,8 +224,21 @@ class SparseLinear(nn.Module):
     def _set_transpose(self, transposed: Transpose) -> None:
         self.column_pointers, self.row_indices, self.permutation = transposed
 
+    def link(self, activation: Activation | None) -> Link:
+        """Return the layer with an activation behind it as `kernels.chain` takes it."""
+        held: Any = self._parameters
+        return Link(held["values"], held["bias"], self._index(), activation)
+
     def _index(self) -> ops.Index:
-        return self.row_pointers, self.column_indices, self.column_pointers, self.row_indices, self.permutation
+        # Five attributes of a module, asked for one by one, cost as much as a small product.
+        held: Any = self._buffers
+        return (
+            held["row_pointers"],
+            held["column_indices"],
+            held["column_pointers"],
+            held["row_indices"],
+            held["permutation"],
+        )
 
     def _load_from_state_dict(
         self,

@@ -59,7 +59,7 @@ def freeze_and_mask_(
     weights = prunable(model)
     if sparse := [weight.name for weight in weights if not isinstance(weight, MaskedWeight)]:
         raise ValueError(f"{', '.join(sparse)} is truly sparse; a mask is learned on a dense model")
-    holders = {weight.name: _holders(model, weight.name, weight.parameter) for weight in weights}
+    holders = {weight.name: layers_with(model, weight.name, weight.parameter) for weight in weights}
     kept = budget({weight.name: weight.shape for weight in weights}, sparsity=sparsity)
     for weight in weights:
         if not 0 <= kept.get(weight.name, -1) <= weight.parameter.numel():
@@ -163,8 +163,17 @@ def _check_scores(masked: list[nn.Module]) -> None:
                 )
 
 
-def _holders(model: nn.Module, name: str, weight: Tensor) -> list[nn.Module]:
-    """The layers that have this weight."""
+def layers_with(model: nn.Module, name: str, weight: Tensor) -> list[nn.Module]:
+    """Return the layers that have a weight.
+
+    Args:
+        model: that it is of.
+        name: of the weight, for errors.
+        weight: the parameter.
+
+    Raises:
+        ValueError: something else than a Linear or Conv has it.
+    """
     found = [
         (module, key)
         for module in model.modules()
@@ -172,7 +181,9 @@ def _holders(model: nn.Module, name: str, weight: Tensor) -> list[nn.Module]:
         if parameter is weight
     ]
     if not any(isinstance(module, _LAYERS) for module, _ in found):
-        raise ValueError(f"{name} is of {type(found[0][0]).__name__}, which cannot learn a mask; Linear and Conv can")
+        raise ValueError(
+            f"{name} is of {type(found[0][0]).__name__}, which cannot be parametrized here; Linear and Conv can"
+        )
     if others := [type(module).__name__ for module, key in found if key != "weight" or not isinstance(module, _LAYERS)]:
         raise ValueError(f"{name} is shared with {', '.join(others)}, which cannot have its mask; untie it")
     return [module for module, _ in found]

@@ -47,7 +47,7 @@ def rigl(
     """
     update = Exchange(
         drop=criteria.magnitude,
-        grow=_grow_by_gradient,
+        grow=grow_by_gradient,
         drop_fraction=schedules.cosine(drop_fraction, 0.0, stop_step),
         update_every=update_every,
         stop_step=stop_step,
@@ -58,5 +58,6 @@ def rigl(
     return Sparsifier(weights, optimizer, updates=[update], generator=generator)
 
 
-def _grow_by_gradient(weight: Weight, kept: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def grow_by_gradient(weight: Weight, kept: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Grow where the dense gradient is largest, see `Exchange`."""
     return growth.gradient(weight.gradient_tiles(), kept, weight.closed_rows, weight.closed_columns, count=count)

@@ -42,7 +42,8 @@ def set_(
         network science. Nature Communications 2018, arXiv:1707.04780.
         Differs: grown weights are drawn uniformly in +-sqrt(6 / in_features), as in the code of Truly Sparse (there the
         first ones too; drawn with the live fan-in they are so large that they upset what was learned), not from
-        N(0, 0.1^2); an exact number of weights; a layer that is dense, such as a small output layer, stays as it is.
+        N(0, 0.1^2); an exact number of weights; a layer that is dense, such as a small output layer, stays as it is,
+        and an output layer that is sparse evolves like the others, which the authors leave alone.
     """
     update = set_update(update_every=update_every, stop_step=stop_step, drop_fraction=drop_fraction)
     weights = sparse_start(model, optimizer, sparsity=sparsity, budget=budget, generator=generator)
@@ -54,7 +55,7 @@ def set_update(*, update_every: int, stop_step: int, drop_fraction: float) -> Ex
     return Exchange(
         drop=criteria.magnitude,
         groups=by_sign,
-        grow=_grow_at_random,
+        grow=grow_at_random,
         first_values=_draw_small,
         drop_fraction=schedules.constant(drop_fraction),
         update_every=update_every,
@@ -62,11 +63,14 @@ def set_update(*, update_every: int, stop_step: int, drop_fraction: float) -> Ex
     )
 
 
-def _grow_at_random(weight: Weight, kept: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def grow_at_random(weight: Weight, kept: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Grow anywhere, see `Exchange`."""
     return growth.random(kept, weight.closed_rows, weight.closed_columns, count=count, generator=generator)
 
 
 def _draw_small(weight: Weight, indices: Tensor, grown: Tensor, generator: torch.Generator) -> Tensor:
     columns = weight.closed_columns.numel()
-    dense_fan_in = torch.full((weight.shape[0],), columns, device=grown.device)
+    # As if removed inputs were gone from the tensor: a smaller layer draws the same.
+    open_columns = int((~weight.closed_columns).sum())
+    dense_fan_in = torch.full((weight.shape[0],), open_columns, device=grown.device)
     return growth.fan_in_uniform(grown // columns, dense_fan_in, generator=generator)

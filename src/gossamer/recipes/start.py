@@ -1,5 +1,7 @@
 """How a recipe finds the weights of a model and where they start."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -9,6 +11,8 @@ from gossamer.sparsifier import check_optimizer
 from gossamer.weights import MaskedWeight, SparseWeight, prunable
 
 Weights = list[MaskedWeight | SparseWeight]
+# (shape, num_active, generator=...) -> mask
+Draw = Callable[..., torch.Tensor]
 
 
 def sparse_start(
@@ -19,6 +23,7 @@ def sparse_start(
     budget: budgets.Budget,
     generator: torch.Generator,
     rescale: bool = True,
+    draw: Draw = masks.draw,
 ) -> Weights:
     """Return the prunable weights, dense ones masked at random down to the asked sparsity.
 
@@ -31,6 +36,7 @@ def sparse_start(
         generator: source of randomness, on the CPU.
         rescale: whether to multiply each output's surviving weights by sqrt(fan-in / live fan-in), which keeps the
             scale of the signal that the dense first values had.
+        draw: (shape, number of active weights, generator=...) -> mask of a dense weight.
 
     Raises:
         ValueError: only dense weights and no sparsity, a sparsity and no dense weight, or an unfit optimizer.
@@ -48,18 +54,24 @@ def sparse_start(
     if sparsity is not None:
         kept = budget({weight.name: weight.shape for weight in dense}, sparsity=sparsity)
         for weight in dense:
-            weight.set_mask_(masks.draw(weight.shape, kept[weight.name], generator=generator))
+            weight.set_mask_(draw(weight.shape, kept[weight.name], generator=generator))
             if rescale:
                 weight.parameter.data.mul_(masks.fan_in_scale(weight.mask).to(weight.parameter.dtype))
     return weights
 
 
-def dense_start(model: nn.Module, optimizer: Optimizer) -> list[MaskedWeight]:
+def dense_start(
+    model: nn.Module,
+    optimizer: Optimizer,
+    *,
+    because: str = "this method lets dropped weights come back as a dense network has them",
+) -> list[MaskedWeight]:
     """Return the prunable weights of a model for a method that has no truly sparse form.
 
     Args:
         model: dense.
         optimizer: checked before anything is changed.
+        because: why not, as the error says it.
 
     Raises:
         ValueError: a weight is truly sparse, or an unfit optimizer.
@@ -68,8 +80,7 @@ def dense_start(model: nn.Module, optimizer: Optimizer) -> list[MaskedWeight]:
     for weight in weights:
         if isinstance(weight, SparseWeight):
             raise ValueError(
-                f"{weight.name} is truly sparse, but this method lets dropped weights come back as a dense network "
-                "has them; start from a dense model, such as gs.to_dense(model)"
+                f"{weight.name} is truly sparse, but {because}; start from a dense model, such as gs.to_dense(model)"
             )
     check_optimizer(weights, optimizer)
     return [weight for weight in weights if isinstance(weight, MaskedWeight)]

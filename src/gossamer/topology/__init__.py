@@ -13,6 +13,7 @@ from gossamer.topology.csr import (
     index_dtype,
     linear_indices,
     row_indices,
+    slots_of,
     to_mask,
     transpose,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "index_dtype",
     "linear_indices",
     "row_indices",
+    "slots_of",
     "to_mask",
     "transpose",
 ]

@@ -178,6 +178,32 @@ def row_indices(topology: Topology) -> Tensor:
     return rows
 
 
+def slots_of(places: Tensor, active: Tensor) -> Tensor:
+    """Return where each place stands among the active ones, or -1 where it is absent.
+
+    Args:
+        places: linear indices, ascending, shape [n], int64.
+        active: linear indices, ascending without repeats, shape [num_active], int64.
+
+    Returns:
+        Shape [n], int64.
+
+    Cost: O(n + num_active) on the CPU.
+
+    Example:
+        >>> slots_of(torch.tensor([2, 3, 7]), torch.tensor([1, 3, 7]))
+        tensor([-1,  1,  2])
+    """
+    if places.device.type == "cpu":
+        slots = _empty(places.numel(), torch.int64)
+        loops.locate(places.contiguous().numpy(), active.contiguous().numpy(), slots.numpy())
+        return slots
+    if not active.numel():
+        return torch.full_like(places, -1)
+    slots = torch.searchsorted(active, places).clamp(max=active.numel() - 1)
+    return torch.where(active[slots] == places, slots, -1)
+
+
 def exchange(topology: Topology, kept: Tensor, grown: Tensor) -> tuple[Topology, Tensor]:
     """Keep some entries and add others, in one pass over both.
 

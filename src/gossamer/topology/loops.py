@@ -182,6 +182,17 @@ def merge(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def locate(places: Ints, active: Ints, slots: Ints) -> None:
+    """Write where each place stands among the active ones, -1 where it does not."""
+    slot = 0
+    for i in range(places.size):
+        place = places[i]
+        while slot < active.size and active[slot] < place:
+            slot += 1
+        slots[i] = slot if slot < active.size and active[slot] == place else -1
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def follow(numbers: Ints, grown: Ints, source: Ints, result: Ints) -> None:
     """Write the number of each entry's source, or of what is grown there; zero where nothing is given for that."""
     for i in range(source.size):

@@ -4,7 +4,8 @@ from gossamer.training.build import build_model, load_data, set_up
 from gossamer.training.config import Config, differences, read_config, write_config
 from gossamer.training.finetune import finetune
 from gossamer.training.loop import train
-from gossamer.training.methods import METHODS, Method, find_method
+from gossamer.training.method import Method
+from gossamer.training.methods import METHODS, find_method
 from gossamer.training.metrics import last_event
 from gossamer.training.record import NotFiniteError
 from gossamer.training.results import evaluate

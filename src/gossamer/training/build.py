@@ -20,7 +20,8 @@ from gossamer.pruning import find_pruning_method
 from gossamer.sparsifier import Sparsifier
 from gossamer.training.config import Config
 from gossamer.training.first_cut import prune_fresh
-from gossamer.training.methods import Method, find_method
+from gossamer.training.method import Method
+from gossamer.training.methods import find_method
 from gossamer.training.own_model import own_architecture, own_model
 from gossamer.training.plan import Plan
 from gossamer.weights import prunable

@@ -25,6 +25,34 @@ def gmp(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     )
 
 
+def granet(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.granet`, from a dense network."""
+    return recipes.granet(
+        model,
+        optimizer,
+        sparsity=plan.sparsity,
+        stop_step=max(1, plan.stop_step(plan.num_steps * 3 // 4)),
+        generator=plan.generator,
+        update_every=plan.update_every,
+        drop_fraction=plan.drop_fraction,
+    )
+
+
+def top_kast(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.top_kast`."""
+    # Half of the absent weights learn, and the penalty is a small one: both ours.
+    return recipes.top_kast(
+        model,
+        optimizer,
+        sparsity=plan.sparsity,
+        backward_sparsity=plan.sparsity / 2,
+        strength=1e-4,
+        stop_step=plan.stop_step(plan.num_steps),
+        update_every=plan.update_every,
+        budget=plan.budget,
+    )
+
+
 def dsd(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     """Start `recipes.dsd`."""
     # Three phases of one length. The paper trains each until it settles, and the last with a tenth of the learning
@@ -100,6 +128,40 @@ def dpf(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
         full_step=min(max(1, plan.num_steps // 2), stop_step),
         stop_step=stop_step,
         update_every=plan.update_every,
+    )
+
+
+def dnw(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.dnw`."""
+    return recipes.dnw(
+        model, optimizer, sparsity=plan.sparsity, stop_step=plan.stop_step(plan.num_steps), budget=plan.budget
+    )
+
+
+def swat(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.swat`, activations as sparse as weights."""
+    return recipes.swat(
+        model,
+        optimizer,
+        sparsity=plan.sparsity,
+        stop_step=plan.stop_step(plan.num_steps),
+        update_every=plan.update_every,
+        budget=plan.budget,
+    )
+
+
+def dropback(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.dropback` so that it ends with a sparse network."""
+    # Decay by 0.9 as in the authors' code, zero from half of the training on; what is tracked is fixed at three
+    # quarters. Both places are ours.
+    return recipes.dropback(
+        model,
+        optimizer,
+        sparsity=plan.sparsity,
+        generator=plan.generator,
+        init_decay=0.9,
+        freeze_step=plan.stop_step(plan.num_steps * 3 // 4),
+        zero_step=max(1, plan.num_steps // 2),
     )
 
 

@@ -124,7 +124,9 @@ def training_bytes(model: nn.Module, optimizer: Optimizer, masks: Sequence[Tenso
 def _shape(module: nn.Module) -> list[int]:
     if isinstance(module, SPARSE_LAYERS):
         return list(weight_shape(module))
-    return list(module.get_parameter("weight").shape)
+    # Not get_parameter: a reparametrized weight is none.
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    return list(weight.shape)
 
 
 def _histogram(degrees: Tensor) -> list[list[int]]:

@@ -17,7 +17,7 @@ from gossamer.training.build import Setup
 from gossamer.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from gossamer.training.config import Config
 from gossamer.training.metrics import Diary, describe_layers, training_bytes
-from gossamer.training.results import evaluate, inference_ms, kept_model, latents_of, masks_of
+from gossamer.training.results import evaluate, inference_ms, kept_model, latents_of, masks_of, memories_of
 from gossamer.updates import Change
 
 MODEL = "model.safetensors"
@@ -171,7 +171,8 @@ class Record:
     def finish(self) -> dict[str, Any]:
         """Save the model and return the fields of the `end` event."""
         setup, progress = self._setup, self.progress
-        held = training_bytes(setup.model, setup.optimizer, [*masks_of(setup).values(), *latents_of(setup)])
+        beside = [*masks_of(setup).values(), *latents_of(setup), *memories_of(setup)]
+        held = training_bytes(setup.model, setup.optimizer, beside)
         if setup.sparsifier:
             setup.sparsifier.finalize()
         model = kept_model(setup)

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from gossamer.data import Dataset
 from gossamer.nn.counterparts import can_be_sparse, parts, sparse_of
+from gossamer.recipes.seeded_values import finish_seeded_
 from gossamer.training.build import Setup
 from gossamer.weights import MaskedWeight
 
@@ -46,12 +47,19 @@ def latents_of(setup: Setup) -> list[Tensor]:
     return [weight.latent for weight in weights if isinstance(weight, MaskedWeight) and weight.latent is not None]
 
 
+def memories_of(setup: Setup) -> list[Tensor]:
+    """Return what the updates remember from one step to the next."""
+    states = setup.sparsifier.state_dict()["updates"].values() if setup.sparsifier else []
+    return [value for state in states for value in state.values() if isinstance(value, Tensor)]
+
+
 def kept_model(setup: Setup) -> nn.Module:
     """Return the trained model as it is saved: layers that were masked become truly sparse if they can.
 
     What a mask lets exist is kept, zeros among it too, so that the counts stay what they were. A layer whose weight
-    others share stays dense with zeros.
+    others share stays dense with zeros. Seeded first values become plain weights, of which none is left out.
     """
+    finish_seeded_(setup.model)
     masks, modules = masks_of(setup), list(setup.model.modules())
     owners = Counter(id(own) for module in modules for own in module._parameters.values() if own is not None)
     memo = {}
@@ -59,6 +67,7 @@ def kept_model(setup: Setup) -> nn.Module:
         if can_be_sparse(layer):
             weights = {own: layer.get_parameter(own) for own in parts(layer)}
             found = {own: masks[id(weight)] for own, weight in weights.items() if id(weight) in masks}
+            found = {own: mask for own, mask in found.items() if not bool(weights[own].detach()[~mask].any())}
             if found and all(owners[id(weight)] == 1 for weight in weights.values()):
                 whole = {own: torch.ones_like(weight, dtype=torch.bool) for own, weight in weights.items()}
                 memo[id(layer)] = sparse_of(layer, whole | found)

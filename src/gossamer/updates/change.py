@@ -1,6 +1,8 @@
 """What an update is, and the record of what it did."""
 
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch.optim import Optimizer
@@ -23,7 +25,7 @@ class Change(NamedTuple):
 
 
 class Update(Protocol):
-    """A rule that changes topologies at some steps. It holds no state: what changes is in the weights."""
+    """A rule that changes the topology of one weight after the other at some steps."""
 
     @property
     def uses_gradient(self) -> bool:
@@ -36,6 +38,56 @@ class Update(Protocol):
         self, weight: Weight, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator
     ) -> Change:
         """Change one weight; called for each in the order of the model."""
+
+
+@runtime_checkable
+class JointUpdate(Protocol):
+    """A rule that acts on all weights at once, such as one that lets one weight grow what another lost."""
+
+    @property
+    def uses_gradient(self) -> bool:
+        """Whether the dense gradient of the step before must be recorded."""
+
+    def due(self, step: int) -> bool:
+        """Return whether the update acts after this optimizer step."""
+
+    def apply_all(
+        self, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator
+    ) -> list[Change]:
+        """Change the weights; return a record for each, or none where it only looked."""
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """What an update has beside its rule if it must remember something from one step to the next.
+
+    Most hold no state: what changes is in the weights. The sparsifier saves and loads that of the others.
+    """
+
+    def begin(self, weights: list[Weight]) -> None:
+        """Look at the weights before the first step; called once, when the sparsifier is made."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what must be saved, as copies: tensors, numbers and strings only."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what was saved; it is of weights of the same names and shapes."""
+
+
+@contextmanager
+def naming(weight: Weight, step: int) -> Iterator[None]:
+    """Say in an error which weight was at work."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        error.add_note(f"while updating {weight.name} after step {step}")
+        raise
+
+
+def learning_rate(optimizer: Optimizer, weight: Weight) -> float:
+    """Return the learning rate with which the optimizer moves a weight at present."""
+    groups = optimizer.param_groups
+    return next(float(group["lr"]) for group in groups if any(one is weight.parameter for one in group["params"]))
 
 
 def acts(step: int, start_step: int, stop_step: int, update_every: int) -> bool:

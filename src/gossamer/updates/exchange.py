@@ -7,13 +7,17 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gossamer import counts, ranking
+from gossamer import counts, ranking, topology
 from gossamer.masks import keep_largest
 from gossamer.schedules import Schedule
 from gossamer.updates.change import Change
 from gossamer.weights import Weight, num_open
 
 Grow = Callable[[Weight, Tensor, int, torch.Generator], Tensor]
+EMPTIES = (
+    "drop_fraction={fraction} would drop every weight of a layer and grow others at zero, which leaves it empty; "
+    "it must lie below 1, or give first_values"
+)
 FirstValues = Callable[[Weight, Tensor, Tensor, torch.Generator], Tensor]
 
 
@@ -24,7 +28,8 @@ class Exchange:
     Attributes:
         drop: criterion of the active values; the smallest scores are dropped.
         grow: (weight, kept indices, count, generator) -> indices to activate.
-        drop_fraction: schedule of the fraction of the active weights that is exchanged, values in [0, 1].
+        drop_fraction: schedule of the fraction of the active weights that is exchanged, values in [0, 1]; below 1 where
+            grown weights start at zero, as nothing would be left of the layer.
         update_every: steps between two updates, >= 1.
         stop_step: the last update comes before this step.
         groups: active values -> group of each, shape [n], int64; the fraction is dropped in each group by itself.
@@ -32,6 +37,7 @@ class Exchange:
         first_values: (weight, indices after the update, grown indices, generator) -> values of the grown; default: 0.
         keep_regrown: whether a weight that is dropped and grown in the same update stays as it was, state and all.
         uses_gradient: whether `grow` reads the dense gradient.
+        start_step: updates come at this step and every update_every steps after it; at 0 there is nothing to do yet.
     """
 
     drop: Callable[[Tensor], Tensor]
@@ -43,16 +49,19 @@ class Exchange:
     first_values: FirstValues | None = None
     keep_regrown: bool = False
     uses_gradient: bool = False
+    start_step: int = 0
 
     def __post_init__(self) -> None:
         """Check what can be checked before training."""
         counts.check_positive(self.update_every, name="update_every")
         counts.check_positive(self.stop_step, name="stop_step")
-        counts.check_fraction(self.drop_fraction(0), name="drop_fraction")
+        fraction = counts.check_fraction(self.drop_fraction(0), name="drop_fraction")
+        if fraction == 1.0 and self.first_values is None:
+            raise ValueError(EMPTIES.format(fraction=fraction))
 
     def due(self, step: int) -> bool:
         """Return whether the update acts after this optimizer step."""
-        return 0 < step < self.stop_step and step % self.update_every == 0
+        return max(1, self.start_step) <= step < self.stop_step and (step - self.start_step) % self.update_every == 0
 
     def apply(
         self, weight: Weight, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator
@@ -62,18 +71,21 @@ class Exchange:
         # More than that where entries that stay zero stand in a closed row, as of an embedding's padding.
         if active >= num_open(weight):
             return Change(weight.name, 0, 0)
-        survives = self._survivors(weight.values(), self.drop_fraction(step))
-        kept = ranking.places(survives)
-        kept_indices = indices[kept]
-        grown = self.grow(weight, kept_indices, active - kept.numel(), generator)
+        fraction = self.drop_fraction(step)
+        if active and counts.num_dropped(active, fraction) == active and self.first_values is None:
+            raise ValueError(EMPTIES.format(fraction=fraction))
+        survives = self._survivors(weight.values(), fraction)
+        kept = ranking.taken(indices, survives)
+        grown = self.grow(weight, kept, active - kept.numel(), generator)
         if self.keep_regrown:
-            slots = torch.searchsorted(indices, grown).clamp(max=active - 1)
-            regrown = indices[slots] == grown
-            survives[slots[regrown]] = True
-            kept = ranking.places(survives)
-            kept_indices, grown = indices[kept], grown[~regrown]
-        weight.change_(kept, grown, self._values(weight, kept_indices, grown, generator), optimizer)
-        return Change(weight.name, active - kept.numel(), grown.numel())
+            grown = spare_(survives, indices, grown)
+            kept = ranking.taken(indices, survives)
+        values = self._values(weight, kept, grown, generator)
+        # A list as long as the weight, which the change would hold beside its own.
+        del indices, kept
+        kept_slots = ranking.places(survives)
+        weight.change_(kept_slots, grown, values, optimizer)
+        return Change(weight.name, active - kept_slots.numel(), grown.numel())
 
     def _survivors(self, values: Tensor, drop_fraction: float) -> Tensor:
         scores = self.drop(values)
@@ -103,6 +115,23 @@ def _numbers(group: Tensor) -> list[int]:
         return [number for number, size in enumerate(group.bincount().tolist()) if size]
     found: list[int] = group.unique().tolist()
     return found
+
+
+def spare_(survives: Tensor, indices: Tensor, grown: Tensor) -> Tensor:
+    """Let what is dropped and grown at once survive instead.
+
+    Args:
+        survives: which active entries stay, bool, shape [n]; changed.
+        indices: their linear indices, ascending, shape [n].
+        grown: linear indices to activate, ascending.
+
+    Returns:
+        What of `grown` is new.
+    """
+    slots = topology.slots_of(grown, indices)
+    regrown = slots >= 0
+    survives[slots[regrown]] = True
+    return ranking.taken(grown, ~regrown)
 
 
 def by_sign(values: Tensor) -> Tensor:

@@ -95,4 +95,4 @@ def _view(name: str, module: nn.Module, parameter: Tensor) -> MaskedWeight | Spa
         return SparseWeight(name, module)
     if not isinstance(parameter, nn.Parameter):
         raise ValueError(f"{name} is computed by a parametrization, not trained; remove that first")
-    return MaskedWeight(name, parameter)
+    return MaskedWeight(name, parameter, module)

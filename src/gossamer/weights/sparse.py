@@ -1,6 +1,7 @@
 """A truly sparse weight: the values and the topology of a layer."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any, final
 
 import torch
@@ -11,10 +12,19 @@ from torch.utils.hooks import RemovableHandle
 from gossamer import topology
 from gossamer.nn import SparseEmbedding, SparseLinear
 from gossamer.nn.counterparts import SparseLayer, weight_shape
-from gossamer.weights.recorded import gradient_rows, inputs_of, outputs_shape
+from gossamer.weights.recorded import (
+    gradient_across,
+    gradient_at,
+    gradient_of,
+    gradient_tiles,
+    inputs_of,
+    on_gradient,
+    outputs_shape,
+)
+from gossamer.weights.resize import destinations, take
 from gossamer.weights.state import move_state_
-from gossamer.weights.tiles import over_ranks, row_tiles, trains_together, unseen
-from gossamer.weights.view import nothing_closed
+from gossamer.weights.tiles import GradientTiles, over_ranks, trains_together, unseen
+from gossamer.weights.view import cleared, nothing_closed
 
 
 @final
@@ -52,6 +62,11 @@ class SparseWeight:
         return self.module.values
 
     @property
+    def current(self) -> nn.Parameter | None:
+        """What the module has in its place now: the same."""
+        return self.module.values
+
+    @property
     def num_active(self) -> int:
         """Number of weights that exist."""
         return self.module.num_active
@@ -64,19 +79,48 @@ class SparseWeight:
         """Return the active weights; see `Weight`."""
         return self.module.values.detach()
 
+    def set_values_(self, values: Tensor) -> None:
+        """Give the active weights other values; see `Weight`."""
+        self.module.values.data.copy_(values)
+
+    def gradient(self) -> Tensor:
+        """Return the gradient of the active weights; see `Weight`."""
+        if (gradient := self.module.values.grad) is None:
+            raise RuntimeError(cleared(self.name))
+        return gradient.detach()
+
     def change_(self, kept: Tensor, grown: Tensor, grown_values: Tensor, optimizer: Optimizer | None) -> None:
         """Keep some active weights, add others, and move the optimizer's state along; see `Weight`."""
         old_shape = self.module.values.shape
         if kept.numel() + grown.numel() != old_shape[0] and trains_together():
             raise RuntimeError(
-                f"{self.name} would shrink, which DistributedDataParallel cannot follow; train it masked and convert "
-                "it with to_sparse afterwards"
+                f"{self.name} would change its length, which DistributedDataParallel cannot follow; train it masked "
+                "and convert it with to_sparse afterwards"
             )
         places, source = topology.exchange(self.module.topology, kept, grown)
         values = topology.gather(self.values(), source, grown_values.to(self.module.values.dtype))
         self.module.replace_(places, values)
         move_state_(optimizer, self.module.values, old_shape, lambda tensor: topology.gather(tensor, source))
         self.module.values.grad = None
+
+    def resize_(self, rows: Tensor, columns: Tensor, optimizer: Optimizer | None) -> None:
+        """Give the weight of a linear layer another shape, in place; see `MaskedWeight.resize_`.
+
+        The layer's bias is left to the caller.
+        """
+        if not isinstance(self.module, SparseLinear):
+            raise TypeError(f"{self.name} is of a {type(self.module).__name__}; only linear layers change their size")
+        indices, width = self.indices(), self.shape[1]
+        row = destinations(rows, self.shape[0])[indices // max(1, width)]
+        column = destinations(columns, width)[indices % max(1, width)]
+        kept = ((row >= 0) & (column >= 0)).nonzero().flatten()
+        self.shape = shape = (rows.numel(), columns.numel())
+        old_shape = self.module.values.shape
+        self.module.replace_(topology.from_linear((row * shape[1] + column)[kept], shape), self.values()[kept])
+        move_state_(optimizer, self.module.values, old_shape, lambda tensor: tensor[kept])
+        self.module.values.grad = None
+        self.closed_rows, self.closed_columns = take(self.closed_rows, rows, 0), take(self.closed_columns, columns, 0)
+        self._seen = [(take(inputs, columns, 1), take(grads, rows, 1)) for inputs, grads in self._seen]
 
     def attach(self) -> None:
         """Listen to the layer from now on; torch.compile passes over hooks that come after it."""
@@ -91,6 +135,11 @@ class SparseWeight:
             handle.remove()
         self._handles = []
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether its hooks do nothing now, so that `nn.Sequential` need not call them."""
+        return not self._watching
+
     def watch(self) -> None:
         """Record inputs and output gradients of the layer from now on."""
         self._watching = True
@@ -99,28 +148,53 @@ class SparseWeight:
         """Stop recording and forget."""
         self._watching, self._arriving, self._seen = False, [], []
 
-    def gradient_tiles(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield the dense gradient, multiplied out tile by tile in bounded memory; see `Weight`."""
+    def seen(self) -> list[tuple[Tensor, Tensor]]:
+        """Return inputs and output gradients of each call of the layer that was watched, as in `weights/recorded.py`.
+
+        Raises:
+            RuntimeError: no backward pass was seen.
+        """
         if not self._seen:
             raise RuntimeError(unseen(self.name))
-        rows, columns = self.module.topology.shape
-        for start, stop in row_tiles(rows, columns):
-            parts = [gradient_rows(self.module, *pair, start, stop) for pair in self._seen]
-            yield start * columns, over_ranks(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
+        return self._seen
+
+    def gradient_tiles(self, *, whole_rows: bool = False) -> GradientTiles:
+        """Return the dense gradient, multiplied out tile by tile; see `Weight`.
+
+        Cost: memory for a tile of `tiles.TILE_BYTES`; two where several passes were recorded, or several ranks train.
+        """
+        sample = self._sample if isinstance(self.module, SparseLinear) else None
+        return GradientTiles(functools.partial(self._tiles, whole_rows), sample, self.module.topology.shape)
+
+    def _tiles(self, whole_rows: bool) -> Iterator[tuple[int, Tensor]]:
+        columns = self.module.topology.shape[1]
+        for tile in gradient_tiles(self.module, whole_rows=whole_rows):
+            yield tile.start * columns + tile.left, self._summed(functools.partial(gradient_of, tile=tile))
+
+    def _sample(self, rows: Tensor, columns: Tensor) -> Tensor:
+        device = self.module.values.device
+        return self._summed(functools.partial(gradient_across, rows=rows.to(device), columns=columns.to(device)))
+
+    def gradient_at(self, indices: Tensor) -> Tensor:
+        """Return the dense gradient at some entries, O(entries * batch) for a linear layer; see `Weight`."""
+        return self._summed(functools.partial(gradient_at, indices=indices))
+
+    def _summed(self, of_pass: Callable[..., Tensor]) -> Tensor:
+        """Add up over recorded passes and over ranks."""
+        if not self._seen:
+            raise RuntimeError(unseen(self.name))
+        total = of_pass(self.module, *self._seen[0])
+        for pair in self._seen[1:]:
+            total += of_pass(self.module, *pair)
+        return over_ranks(total)
 
     def _record(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
         if not (self._watching and output.requires_grad):
             return
         inputs = inputs_of(self.module, args[0] if args else next(iter(kwargs.values())))
         shape = outputs_shape(self.module, output)
-        # A hook on a view is lost where the next module works in place; one on what it views is not.
-        seen = output if output._base is None else output._base
-        turned = isinstance(self.module, SparseLinear) and seen.shape == shape[::-1]
-        if turned and (seen.shape != shape or seen.stride(0) != 1):  # feature-major
-            seen.register_hook(lambda grad: self._arrive(inputs, grad.detach().t()))
-        else:
-            seen = seen if seen.numel() == output.numel() else output
-            seen.register_hook(lambda grad: self._arrive(inputs, grad.detach().reshape(shape)))
+        linear = isinstance(self.module, SparseLinear)
+        on_gradient(output, shape, lambda grad: self._arrive(inputs, grad), linear=linear)
 
     def _arrive(self, inputs: Tensor, output_grad: Tensor) -> None:
         self._arriving.append((inputs, output_grad))

@@ -1,20 +1,87 @@
-"""The dense gradient in stretches of rows, so that it never exists as a whole."""
+"""The dense gradient in tiles, so that it never exists as a whole."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, final
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-# Numbers of the dense gradient that exist at once.
-TILE_NUMBERS = 1 << 20
+from gossamer import sampling
+
+# Bytes of a tile: what is multiplied out is searched while it is in the second cache, two of them if need be.
+TILE_BYTES = 1 << 20
+# Columns of a tile where there are more: then each row of inputs that is read serves many rows of the tile.
+TILE_COLUMNS = 1 << 10
+# Rows, and columns, of a sample.
+_LINES = 512
 
 
-def row_tiles(rows: int, columns: int) -> Iterator[tuple[int, int]]:
-    """Yield (start, stop) of stretches of rows with about `TILE_NUMBERS` entries each."""
-    step = max(1, TILE_NUMBERS // max(1, columns))
-    for start in range(0, rows, step):
-        yield start, min(start + step, rows)
+class Tile(NamedTuple):
+    """A rectangle of a matrix.
+
+    Attributes:
+        start, stop: its rows.
+        left, right: its columns.
+    """
+
+    start: int
+    stop: int
+    left: int
+    right: int
+
+
+def tiles(
+    rows: int, columns: int, *, itemsize: int, most_columns: int | None = None, whole_rows: bool = False
+) -> Iterator[Tile]:
+    """Cut a matrix into tiles of at most `TILE_BYTES` each, however wide it is.
+
+    Args:
+        rows: of the matrix.
+        columns: of the matrix.
+        itemsize: bytes of an entry; less than four count as four, the size at which they are compared.
+        most_columns: columns of a tile at most. Default: whole rows, as far as they fit.
+        whole_rows: whether rows are never cut; then one that is longer than a tile is one by itself.
+    """
+    numbers = max(1, TILE_BYTES // max(4, itemsize))
+    width = max(1, min(columns, numbers, numbers if most_columns is None else most_columns))
+    width = max(1, columns) if whole_rows else width
+    height = max(1, numbers // width)
+    for start in range(0, rows, height):
+        for left in range(0, columns, width):
+            yield Tile(start, min(start + height, rows), left, min(left + width, columns))
+
+
+@final
+class GradientTiles:
+    """The dense gradient in tiles, as often as it is gone through, and a sample of it.
+
+    Args:
+        make: returns the tiles from the first one on.
+        sample: (rows, columns), each ascending, int64 -> the gradient where they cross; None: that would take long.
+        shape: of the matrix.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Iterator[tuple[int, Tensor]]],
+        sample: Callable[[Tensor, Tensor], Tensor] | None,
+        shape: tuple[int, int],
+    ) -> None:
+        self._make, self._sample, self._shape = make, sample, shape
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        """Begin anew."""
+        return self._make()
+
+    def sample(self) -> Tensor | None:
+        """Return the gradient where some rows and some columns cross, an eighth of each at most, the same each time."""
+        if self._sample is None:
+            return None
+        # Only the time of a search depends on which.
+        generator = torch.Generator().manual_seed(0)
+        lines = (sampling.distinct(size, min(size // 8, _LINES), generator=generator) for size in self._shape)
+        return self._sample(*lines)
 
 
 def trains_together() -> bool:

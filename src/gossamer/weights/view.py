@@ -4,12 +4,13 @@ Slots are places among the active weights: slot k is the k-th active entry in th
 """
 
 import math
-from collections.abc import Iterator
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from gossamer.weights.tiles import GradientTiles
 
 
 class Weight(Protocol):
@@ -41,6 +42,16 @@ class Weight(Protocol):
     def values(self) -> Tensor:
         """Return the active weights in the order of `indices`, detached, shape [num_active]."""
 
+    def set_values_(self, values: Tensor) -> None:
+        """Give the active weights other values, in the order of `indices`, shape [num_active]; state stays."""
+
+    def gradient(self) -> Tensor:
+        """Return the gradient of the active weights as the optimizer saw it, in the order of `indices`.
+
+        Raises:
+            RuntimeError: it is gone, or there was none.
+        """
+
     def change_(self, kept: Tensor, grown: Tensor, grown_values: Tensor, optimizer: Optimizer | None) -> None:
         """Keep some active weights, add others, and move the optimizer's state along.
 
@@ -57,10 +68,29 @@ class Weight(Protocol):
     def unwatch(self) -> None:
         """Stop recording and forget."""
 
-    def gradient_tiles(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield the dense gradient in stretches of rows: (first linear index, [rows, columns]).
+    def gradient_tiles(self, *, whole_rows: bool = False) -> GradientTiles:
+        """Return the dense gradient in tiles: (first linear index, [rows, columns]), made as they are gone through.
 
-        It is summed over the backward passes since `watch` and, as the gradient itself, since the last zero_grad().
+        Entry (i, j) of a tile has the linear index first + i * width + j, where `width` is the size of
+        `closed_columns`. A tile holds whole rows, or a part of the columns where rows are long; together they hold
+        every entry once, in a fixed order. A tile takes at most `tiles.TILE_BYTES`; with `whole_rows` no row is cut,
+        and one that is longer is a tile by itself.
+
+        It is summed over the backward passes since `watch` and, as the gradient itself, since the last zero_grad(),
+        and over the processes that train together.
+
+        Raises:
+            RuntimeError: no backward pass was seen; when the first tile is asked for.
+        """
+
+    def gradient_at(self, indices: Tensor) -> Tensor:
+        """Return the dense gradient at some entries, active or not, summed as that of `gradient_tiles` is.
+
+        Args:
+            indices: linear indices, ascending, shape [n], int64; the same in all processes that train together.
+
+        Returns:
+            Shape [n], floating.
 
         Raises:
             RuntimeError: no backward pass was seen.
@@ -83,4 +113,12 @@ def nothing_closed(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor
     return (
         torch.zeros(shape[0], dtype=torch.bool, device=device),
         torch.zeros(columns, dtype=torch.bool, device=device),
+    )
+
+
+def cleared(name: str) -> str:
+    """Say that a weight has no gradient."""
+    return (
+        f"{name} has no gradient after the optimizer's step; the layer must take part in the backward pass, and "
+        "zero_grad() must come after sparsifier.step()"
     )

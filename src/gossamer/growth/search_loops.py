@@ -1,0 +1,118 @@
+"""The loops of `search`, compiled."""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+# Entries compared with the bar at once, all of one row.
+AT_ONCE = 1 << 11
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def scan(
+    tile: Floats,
+    place: int,
+    first: int,
+    closed_rows: Flags,
+    closed_columns: Flags,
+    kept: Ints,
+    bar: np.float32,
+    last: int,
+    scores: NDArray[np.float32],
+    indices: Ints,
+    held: int,
+) -> tuple[int, int]:
+    """Add candidates from a place of the tile on; return how many are held, -1 for a NaN, and where it stopped."""
+    rows, columns = tile.shape
+    width = closed_columns.size
+    above, spots = np.zeros(AT_ONCE, np.bool_), np.empty(AT_ONCE + 8, np.int64)
+    begin, slot = place % columns, 0
+    for row in range(place // columns, rows):
+        for column in range(begin, columns, AT_ONCE):
+            start = first + row * width + column
+            part = tile[row, column : column + AT_ONCE]
+            # A score that equals the bar can only enter where indices are low enough.
+            floor = bar if start >= last else np.nextafter(bar, np.float32(-np.inf))
+            slot = _reach(kept, slot, start)
+            found = _find(part, floor, kept, slot, start, above, spots)
+            if found < 0:
+                return -1, 0
+            if held + found > scores.size:
+                return held, row * columns + column
+            offset = start % width
+            is_closed = closed_rows[start // width]
+            for spot in spots[:found]:
+                score = np.float32(np.abs(part[spot]))
+                if score != score:
+                    return -1, 0
+                scores[held] = score
+                indices[held] = start + spot
+                held += not (is_closed or closed_columns[offset + spot])
+        begin = 0
+    return held, tile.size
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _reach(kept: Ints, slot: int, index: int) -> int:
+    """Return the first slot from this one on of which the index is not below; near ones are found at once."""
+    step = 1
+    while slot + step < kept.size and kept[slot + step] < index:
+        slot += step
+        step *= 2
+    high = min(slot + step, kept.size)
+    while slot < high:
+        middle = (slot + high) // 2
+        if kept[middle] < index:
+            slot = middle + 1
+        else:
+            high = middle
+    return slot
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _find(part: Floats, floor: np.float32, kept: Ints, slot: int, start: int, above: Flags, spots: Ints) -> int:
+    """Write where a part exceeds the floor and is not kept; return how often, -1 for a NaN at what is kept."""
+    for i in range(part.size):
+        # Written so that a NaN counts.
+        above[i] = not (np.float32(np.abs(part[i])) <= floor)
+    above[part.size :] = False
+    while slot < kept.size and kept[slot] < start + part.size:
+        place = kept[slot] - start
+        if part[place] != part[place]:
+            return -1
+        above[place] = False
+        slot += 1
+    words = above.view(np.uint64)
+    found = 0
+    for word in range(-(-part.size // 8)):
+        if words[word]:
+            # Without a branch, as which ones are above is nothing that a processor can guess.
+            for i in range(8 * word, 8 * word + 8):
+                spots[np.uint64(found)] = i
+                found += above[i]
+    return found
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def num_above(scores: NDArray[np.float32], bar: np.float32) -> int:
+    """Count the scores above a bar."""
+    above = 0
+    for i in range(scores.size):
+        above += scores[i] > bar
+    return above
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def compact(scores: NDArray[np.float32], indices: Ints, bar: np.float32, last: int) -> int:
+    """Move what is above the bar, or equals it at an index up to the last, to the front; return how many."""
+    found = 0
+    for i in range(scores.size):
+        score, index = scores[i], indices[i]
+        scores[found] = score
+        indices[found] = index
+        found += (score > bar) | ((score == bar) & (index <= last))
+    return found
