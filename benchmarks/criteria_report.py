@@ -69,10 +69,11 @@ def show_accuracies(
     sparsities = sorted({sparsity for name, sparsity in found if name != "dense"})
     names = list(dict.fromkeys(name for name, _ in found if name != "dense"))
     names.sort(key=lambda name: -sum(_mean(found.get((name, sparsity))) for sparsity in sparsities))
-    dense = found["dense", 0.0]
-    say(f"\n{title}: {whole} {cell(dense, digits=digits)} %, {len(dense)} seeds; a cell of fewer seeds says so")
+    seeds = max(map(len, found.values()))
+    dense = cell(found.get(("dense", 0.0)), seeds=seeds, digits=digits)
+    say(f"\n{title}: {whole} {dense} %, {seeds} seeds; a cell of fewer seeds says so")
     columns = {
-        f"{sparsity:g}": [cell(found.get((name, sparsity)), seeds=len(dense), digits=digits) for name in names]
+        f"{sparsity:g}": [cell(found.get((name, sparsity)), seeds=seeds, digits=digits) for name in names]
         for sparsity in sparsities
     }
     show_table(header, names, columns)

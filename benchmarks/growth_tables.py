@@ -62,9 +62,6 @@ def _found(group: Group) -> Found:
 
 def _by_sparsity(group: Group, title: str) -> None:
     found = _found(group)
-    if not found.get(("dense", 0.0)):
-        say(f"\n{title}: the dense networks are missing as yet")
-        return
     show_accuracies(found, title=title, header="method", whole="dense", digits=2)
     for sparsity in sorted({trial.config.sparsity for trial, _ in group if trial.config.sparsity}):
         kept = {result["num_active"] for trial, result in group if trial.config.sparsity == sparsity}
