@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 import gossamer as gs
 
 BATCH = 128
-_NAME = "cifar10-jpeg"
+_FILE = "cifar10-jpeg/cifar10-jpeg.npz"
 Batches = list[tuple[Tensor, Tensor]]
 
 
@@ -55,11 +55,8 @@ def mlp_task(train_size: int, test_size: int) -> Task:
 
 def resnet_task(train_size: int, test_size: int) -> Task:
     """Return ResNet-8 on CIFAR-10 (recompressed as JPEG), channels standardised."""
-    folder = os.environ.get("GOSSAMER_DATA")
-    if not folder:
-        raise SystemExit(f"set GOSSAMER_DATA to the folder that holds {_NAME}/{_NAME}.npz")
-    train, train_targets = _decoded(Path(folder), "train", train_size)
-    test, test_targets = _decoded(Path(folder), "test", test_size)
+    train, train_targets = decoded_images("train", train_size)
+    test, test_targets = decoded_images("test", test_size)
     deviation, mean = torch.std_mean(train, dim=(0, 2, 3), keepdim=True)
     train, test = (((part - mean) / deviation).to(memory_format=torch.channels_last) for part in (train, test))
     return Task(
@@ -73,9 +70,17 @@ def resnet_task(train_size: int, test_size: int) -> Task:
 TASKS = {"mlp": mlp_task, "resnet": resnet_task}
 
 
-def _decoded(folder: Path, part: str, count: int) -> tuple[Tensor, Tensor]:
-    """Decode the first images of a part of the pack, [count, 3, 32, 32] in [0, 1], and their classes."""
-    with np.load(folder / _NAME / f"{_NAME}.npz") as pack:
+def pack_path(name: str) -> Path:
+    """Return a pack's file below the folder of the data."""
+    folder = os.environ.get("GOSSAMER_DATA")
+    if not folder:
+        raise SystemExit(f"set GOSSAMER_DATA to the folder that holds {name}")
+    return Path(folder, name)
+
+
+def decoded_images(part: str, count: int) -> tuple[Tensor, Tensor]:
+    """Decode the first CIFAR-10 images of a part, [count, 3, 32, 32] in [0, 1], and their classes."""
+    with np.load(pack_path(_FILE)) as pack:
         header, content = pack["header"].tobytes(), pack[f"{part}_bytes"].tobytes()
         places, targets = pack[f"{part}_offsets"], pack[f"{part}_labels"][:count]
     images = [

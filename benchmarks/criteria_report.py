@@ -1,4 +1,4 @@
-"""What criteria.py prints at its end: accuracy by criterion and sparsity, and which orders of the literature hold."""
+"""Accuracy by name and sparsity, and which orders of the literature hold: what criteria.py and growth.py print."""
 
 import math
 import statistics
@@ -38,39 +38,69 @@ def collect(rows: Sequence[Row], *, network: str, finetune: int) -> Found:
     return found
 
 
-def panel(found: Found, *, title: str) -> Panel:
-    """Return the means as lines; masks without their solver's update are left to the table."""
+def panel(found: Found, *, title: str, whole: str = "unpruned", low: float = 0.0) -> Panel:
+    """Return the means as lines; masks without their solver's update are left to the table.
+
+    Args:
+        found: accuracies.
+        title: above it.
+        whole: what the dense network is called.
+        low: where the y axis begins.
+    """
     lines: dict[str, list[tuple[float, float]]] = {}
     for (name, sparsity), values in sorted(found.items()):
         if sparsity and MASK_ONLY not in name:
             lines.setdefault(name, []).append((sparsity, statistics.fmean(values.values())))
-    return Panel(title=title, lines=lines, top=statistics.fmean(found["dense", 0.0].values()))
+    return Panel(title=title, lines=lines, top=_mean(found["dense", 0.0]), top_name=whole, low=low)
 
 
-def show_accuracies(found: Found, *, title: str) -> None:
-    """Print mean and deviation over the seeds in per cent, the best criterion on average first."""
+def show_accuracies(
+    found: Found, *, title: str, header: str = "criterion", whole: str = "unpruned", digits: int = 1
+) -> None:
+    """Print mean and deviation over the seeds in per cent, the best name on average first.
+
+    Args:
+        found: accuracies.
+        title: above the table.
+        header: of the names.
+        whole: what the dense network is called.
+        digits: after the point.
+    """
     sparsities = sorted({sparsity for name, sparsity in found if name != "dense"})
     names = list(dict.fromkeys(name for name, _ in found if name != "dense"))
     names.sort(key=lambda name: -sum(_mean(found.get((name, sparsity))) for sparsity in sparsities))
-    dense = found["dense", 0.0]
-    say(f"\n{title}: unpruned {_cell(dense)} %, {len(dense)} seeds; a cell of fewer seeds says so")
+    seeds = max(map(len, found.values()))
+    dense = cell(found.get(("dense", 0.0)), seeds=seeds, digits=digits)
+    say(f"\n{title}: {whole} {dense} %, {seeds} seeds; a cell of fewer seeds says so")
     columns = {
-        f"{sparsity:g}": [_cell(found.get((name, sparsity)), seeds=len(dense)) for name in names]
+        f"{sparsity:g}": [cell(found.get((name, sparsity)), seeds=seeds, digits=digits) for name in names]
         for sparsity in sparsities
     }
-    show_table("criterion", names, columns)
+    show_table(header, names, columns)
 
 
-def show_order(found: Found, *, title: str, num_images: int) -> None:
-    """Print for each order that the literature claims what this run says of it, and how often it holds."""
+def show_order(
+    found: Found, *, title: str, num_images: int, claimed: Sequence[tuple[str, str]] = CLAIMS, digits: int = 1
+) -> None:
+    """Print for each order that the literature claims what this run says of it, and how often it holds.
+
+    Args:
+        found: accuracies.
+        title: above the table.
+        num_images: that were tested; what they could do by chance stands in where there is one seed.
+        claimed: pairs of names, the larger first.
+        digits: after the point.
+    """
     sparsities = sorted({sparsity for name, sparsity in found if name != "dense"})
     names = {name for name, _ in found}
-    claims = [claim for claim in CLAIMS if names.issuperset(claim)]
+    claims = [claim for claim in claimed if names.issuperset(claim)]
     if not claims:
         say(f"\n{title}: none of the claimed orders is between two criteria of this run")
         return
     cells = {
-        (claim, sparsity): _verdict(found, claim, sparsity, num_images) for claim in claims for sparsity in sparsities
+        (claim, sparsity): _verdict(found, claim, sparsity, num_images, digits)
+        for claim in claims
+        for sparsity in sparsities
     }
     say(f"\n{title}: does the order hold? difference in points ± its spread")
     columns = {f"{sparsity:g}": [cells[claim, sparsity] for claim in claims] for sparsity in sparsities}
@@ -81,7 +111,7 @@ def show_order(found: Found, *, title: str, num_images: int) -> None:
         say(f"{word}: {len(where)} of {len(cells)}" + (": " + "; ".join(where) if where and word == "FAILS" else ""))
 
 
-def _verdict(found: Found, claim: tuple[str, str], sparsity: float, num_images: int) -> str:
+def _verdict(found: Found, claim: tuple[str, str], sparsity: float, num_images: int, digits: int) -> str:
     """The difference of the two on the same seeds, and what it says."""
     better, worse = (found.get((name, sparsity), {}) for name in claim)
     seeds = sorted(better.keys() & worse.keys())
@@ -96,17 +126,18 @@ def _verdict(found: Found, claim: tuple[str, str], sparsity: float, num_images: 
     word = "holds" if mean > spread else "FAILS" if mean < -spread else "even"
     if all(value < NEAR_CHANCE for pair in pairs for value in pair):
         word = "chance"
-    return f"{100 * mean:+.1f}±{100 * spread:.1f} {word}"
+    return f"{100 * mean:+.{digits}f}±{100 * spread:.{digits}f} {word}"
 
 
 def _mean(values: Mapping[int, float] | None) -> float:
     return statistics.fmean(values.values()) if values else 0.0
 
 
-def _cell(values: Mapping[int, float] | None, *, seeds: int = 0) -> str:
+def cell(values: Mapping[int, float] | None, *, seeds: int = 0, digits: int = 1) -> str:
+    """Write mean and deviation of fractions in per cent; of fewer than so many seeds it says of how many."""
     if not values:
         return "-"
     every = [100 * value for value in values.values()]
-    spread = f"±{statistics.stdev(every):.1f}" if len(every) > 1 else ""
+    spread = f"±{statistics.stdev(every):.{digits}f}" if len(every) > 1 else ""
     fewer = f" ({len(every)})" if len(every) < seeds else ""
-    return f"{statistics.fmean(every):.1f}{spread}{fewer}"
+    return f"{statistics.fmean(every):.{digits}f}{spread}{fewer}"

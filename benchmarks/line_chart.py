@@ -19,12 +19,16 @@ class Panel:
     Attributes:
         title: above it.
         lines: points (sparsity, accuracy) by the name of their line.
-        top: accuracy of the unpruned network, drawn as a thin line.
+        top: accuracy of the dense network, drawn as a thin line.
+        top_name: what its legend calls it.
+        low: where the y axis begins, a multiple of 0.05 below 1.
     """
 
     title: str
     lines: Mapping[str, Points]
     top: float
+    top_name: str = "unpruned"
+    low: float = 0.0
 
 
 def svg(panels: Sequence[Panel], *, x_label: str, y_label: str) -> str:
@@ -54,12 +58,13 @@ def _panel(panel: Panel, looks: Mapping[str, tuple[str, str, int]], shift: int, 
         return LEFT + 12 + part * (right - LEFT - 24)
 
     def y(value: float) -> float:
-        return bottom - value * (bottom - TOP)
+        return bottom - max(0.0, value - panel.low) / (1 - panel.low) * (bottom - TOP)
 
     parts = [f'<g transform="translate({shift} 0)">', _text(LEFT, 26, panel.title, 'font-size="15"')]
-    for tenth in range(0, 11, 2):
-        parts.append(_rule(LEFT, y(tenth / 10), right, y(tenth / 10), "#ddd"))
-        parts.append(_text(LEFT - 8, y(tenth / 10) + 4, f"{10 * tenth}", 'text-anchor="end"'))
+    for fifth in range(6):
+        level = panel.low + (1 - panel.low) * fifth / 5
+        parts.append(_rule(LEFT, y(level), right, y(level), "#ddd"))
+        parts.append(_text(LEFT - 8, y(level) + 4, f"{100 * level:.0f}", 'text-anchor="end"'))
     for tick in ticks:
         parts.append(_rule(x(tick), bottom, x(tick), bottom + 5, "#222"))
         parts.append(_text(x(tick), bottom + 19, f"{tick:g}", 'text-anchor="middle"'))
@@ -68,7 +73,7 @@ def _panel(panel: Panel, looks: Mapping[str, tuple[str, str, int]], shift: int, 
     turned = f'text-anchor="middle" transform="rotate(-90 16 {(TOP + bottom) / 2})"'
     parts.append(_text(16, (TOP + bottom) / 2, y_label, turned))
     parts.append(_rule(LEFT, y(panel.top), right, y(panel.top), "#222"))
-    parts.append(_text(right + 14, TOP + 4, f"unpruned: {100 * panel.top:.1f} (line)"))
+    parts.append(_text(right + 14, TOP + 4, f"{panel.top_name}: {100 * panel.top:.1f} (line)"))
     # The legend in the order of the lines on average, best first.
     order = sorted(panel.lines, key=lambda name: -sum(v for _, v in panel.lines[name]) / len(panel.lines[name]))
     for place, name in enumerate(order):
