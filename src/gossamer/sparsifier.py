@@ -102,6 +102,11 @@ class Sparsifier:
         self._watch()
         return changes
 
+    @property
+    def resizes(self) -> bool:
+        """Whether hidden layers may get another size in training: an update says so by `resizes`."""
+        return any(getattr(update, "resizes", False) for update in self._updates)
+
     def num_active(self) -> int:
         """Return how many weights exist over all tensors; biases and other parameters are not counted."""
         return sum(weight.num_active for weight in self.weights)

@@ -71,8 +71,8 @@ def load_checkpoint(folder: Path, setup: Setup) -> dict[str, Any]:
             raise ValueError(f"{path} is damaged; delete it, then --resume begins this run anew") from error
     try:
         progress: dict[str, Any] = dict(state["progress"])
-        # Neurons may have been removed, or grown.
-        fit_(setup.model, state["model"], weights=setup.sparsifier.weights if setup.sparsifier else None)
+        if setup.sparsifier and setup.sparsifier.resizes:
+            fit_(setup.model, state["model"], weights=setup.sparsifier.weights)
         setup.model.load_state_dict(state["model"])
         _load_optimizer(setup.optimizer, state["optimizer"])
         if setup.sparsifier:

@@ -41,6 +41,11 @@ class GrowNeurons:
         counts.check_positive(self.update_every, name="update_every")
         counts.check_fraction(self.neuron_fraction, name="neuron_fraction")
 
+    @property
+    def resizes(self) -> bool:
+        """True: layers become wider."""
+        return True
+
     def due(self, step: int) -> bool:
         """Return whether the update acts after this optimizer step."""
         return acts(step, self.start_step, self.stop_step, self.update_every)

@@ -34,6 +34,11 @@ class RemoveDeadNeurons:
         counts.check_positive(self.update_every, name="update_every")
 
     @property
+    def resizes(self) -> bool:
+        """True: layers become smaller."""
+        return True
+
+    @property
     def uses_gradient(self) -> bool:
         """False: a neuron is judged by which of its weights exist."""
         return False

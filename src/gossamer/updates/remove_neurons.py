@@ -48,6 +48,11 @@ class RemoveNeurons:
         counts.check_fraction(self.neuron_fraction, name="neuron_fraction")
 
     @property
+    def resizes(self) -> bool:
+        """Whether layers become smaller."""
+        return self.compact
+
+    @property
     def uses_gradient(self) -> bool:
         """False: neurons are judged by their weights."""
         return False
