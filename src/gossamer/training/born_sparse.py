@@ -1,5 +1,7 @@
 """Methods whose networks are sparse from the first step: each wired into a run."""
 
+import functools
+from collections.abc import Callable
 from fractions import Fraction
 
 from torch import nn
@@ -10,41 +12,53 @@ from gossamer.sparsifier import Sparsifier
 from gossamer.training.plan import Plan
 from gossamer.weights import MaskedWeight, prunable
 
+Make = Callable[[nn.Module, Optimizer, Plan], Sparsifier]
+
 _LARGEST_GROUP = 32
+
+
+def exchanging(recipe: Callable[..., Sparsifier], *, until: Callable[[Plan], int]) -> Make:
+    """Return how a recipe that exchanges weights is wired into a run.
+
+    Args:
+        recipe: one of `recipes`.
+        until: the step before which the last update comes, unless the plan says otherwise.
+    """
+
+    def make(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+        return recipe(
+            model,
+            optimizer,
+            update_every=plan.update_every,
+            stop_step=plan.stop_step(until(plan)),
+            generator=plan.generator,
+            sparsity=plan.start_sparsity,
+            drop_fraction=plan.drop_fraction,
+            budget=plan.budget,
+        )
+
+    return make
+
+
+def _three_quarters(plan: Plan) -> int:
+    return plan.num_steps * 3 // 4
+
+
+# After every epoch but the last, as in the paper.
+set_ = exchanging(recipes.set_, until=lambda plan: plan.num_steps - plan.steps_per_epoch + 1)
+rigl = exchanging(recipes.rigl, until=_three_quarters)
+srigl = exchanging(recipes.srigl, until=_three_quarters)
+gse = exchanging(recipes.gse, until=lambda plan: plan.num_steps * 3 // 5)
+dsr = exchanging(recipes.dsr, until=_three_quarters)
+# Value and gradient count alike; ours.
+mest = exchanging(functools.partial(recipes.mest, grad_factor=1.0), until=_three_quarters)
+set_itop = exchanging(recipes.set_itop, until=lambda plan: plan.num_steps)
+rigl_itop = exchanging(recipes.rigl_itop, until=lambda plan: plan.num_steps)
 
 
 def static(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     """Start `recipes.static`."""
     return recipes.static(model, optimizer, generator=plan.generator, sparsity=plan.start_sparsity, budget=plan.budget)
-
-
-def set_(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
-    """Start `recipes.set_`."""
-    return recipes.set_(
-        model,
-        optimizer,
-        update_every=plan.update_every,
-        # After every epoch but the last, as in the paper.
-        stop_step=plan.stop_step(plan.num_steps - plan.steps_per_epoch + 1),
-        generator=plan.generator,
-        sparsity=plan.start_sparsity,
-        drop_fraction=plan.drop_fraction,
-        budget=plan.budget,
-    )
-
-
-def rigl(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
-    """Start `recipes.rigl`."""
-    return recipes.rigl(
-        model,
-        optimizer,
-        stop_step=plan.stop_step(plan.num_steps * 3 // 4),
-        generator=plan.generator,
-        sparsity=plan.start_sparsity,
-        update_every=plan.update_every,
-        drop_fraction=plan.drop_fraction,
-        budget=plan.budget,
-    )
 
 
 def nest(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
@@ -61,34 +75,6 @@ def nest(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
         stop_step=max(stop_step, prune_start_step),
         generator=plan.generator,
         sparsity=plan.start_sparsity,
-        budget=plan.budget,
-    )
-
-
-def gse(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
-    """Start `recipes.gse`."""
-    return recipes.gse(
-        model,
-        optimizer,
-        stop_step=plan.stop_step(plan.num_steps * 3 // 5),
-        generator=plan.generator,
-        sparsity=plan.start_sparsity,
-        update_every=plan.update_every,
-        drop_fraction=plan.drop_fraction,
-        budget=plan.budget,
-    )
-
-
-def srigl(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
-    """Start `recipes.srigl`."""
-    return recipes.srigl(
-        model,
-        optimizer,
-        stop_step=plan.stop_step(plan.num_steps * 3 // 4),
-        generator=plan.generator,
-        sparsity=plan.start_sparsity,
-        update_every=plan.update_every,
-        drop_fraction=plan.drop_fraction,
         budget=plan.budget,
     )
 
@@ -126,20 +112,6 @@ def truly_sparse(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifi
     )
 
 
-def dsr(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
-    """Start `recipes.dsr`."""
-    return recipes.dsr(
-        model,
-        optimizer,
-        update_every=plan.update_every,
-        stop_step=plan.stop_step(plan.num_steps * 3 // 4),
-        drop_fraction=plan.drop_fraction,
-        generator=plan.generator,
-        sparsity=plan.start_sparsity,
-        budget=plan.budget,
-    )
-
-
 def snfs(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     """Start `recipes.snfs`."""
     return recipes.snfs(
@@ -154,34 +126,6 @@ def snfs(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     )
 
 
-def set_itop(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
-    """Start `recipes.set_itop`."""
-    return recipes.set_itop(
-        model,
-        optimizer,
-        update_every=plan.update_every,
-        stop_step=plan.stop_step(plan.num_steps),
-        generator=plan.generator,
-        sparsity=plan.start_sparsity,
-        drop_fraction=plan.drop_fraction,
-        budget=plan.budget,
-    )
-
-
-def rigl_itop(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
-    """Start `recipes.rigl_itop`."""
-    return recipes.rigl_itop(
-        model,
-        optimizer,
-        update_every=plan.update_every,
-        stop_step=plan.stop_step(plan.num_steps),
-        generator=plan.generator,
-        sparsity=plan.start_sparsity,
-        drop_fraction=plan.drop_fraction,
-        budget=plan.budget,
-    )
-
-
 def deep_r(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     """Start `recipes.deep_r`."""
     # Penalty and noise are ours, for the learning rates of small networks; the paper searches both for each task.
@@ -191,22 +135,6 @@ def deep_r(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
         strength=1e-4,
         temperature=1e-8,
         stop_step=plan.stop_step(plan.num_steps + 1),
-        generator=plan.generator,
-        sparsity=plan.start_sparsity,
-        budget=plan.budget,
-    )
-
-
-def mest(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
-    """Start `recipes.mest`."""
-    # Value and gradient count alike; ours.
-    return recipes.mest(
-        model,
-        optimizer,
-        update_every=plan.update_every,
-        stop_step=plan.stop_step(plan.num_steps * 3 // 4),
-        drop_fraction=plan.drop_fraction,
-        grad_factor=1.0,
         generator=plan.generator,
         sparsity=plan.start_sparsity,
         budget=plan.budget,
