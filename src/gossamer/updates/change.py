@@ -1,12 +1,14 @@
-"""What an update is, and the record of what it did."""
+"""What an update is, when it acts, and the record of what it did."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch.optim import Optimizer
 
+from gossamer import counts
 from gossamer.weights import Weight
 
 
@@ -90,8 +92,25 @@ def learning_rate(optimizer: Optimizer, weight: Weight) -> float:
     return next(float(group["lr"]) for group in groups if any(one is weight.parameter for one in group["params"]))
 
 
-def acts(step: int, start_step: int, stop_step: int, update_every: int) -> bool:
-    """Return whether a rule acts after a step: at the start, every so many steps after it, and at the stop."""
-    if not max(1, start_step) <= step <= stop_step:
-        return False
-    return step == stop_step or (step - start_step) % update_every == 0
+@dataclass(frozen=True, kw_only=True)
+class Periodic:
+    """When an update acts that comes again and again.
+
+    Attributes:
+        start_step, stop_step, update_every: the update acts at start_step, every update_every steps after it, and at
+            stop_step.
+    """
+
+    start_step: int
+    stop_step: int
+    update_every: int
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before training."""
+        counts.check_positive(self.update_every, name="update_every")
+
+    def due(self, step: int) -> bool:
+        """Return whether the update acts after this optimizer step."""
+        if not max(1, self.start_step) <= step <= self.stop_step:
+            return False
+        return step == self.stop_step or (step - self.start_step) % self.update_every == 0

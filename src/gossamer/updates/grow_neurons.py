@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 from gossamer import counts
 from gossamer.neurons import HiddenLayer
-from gossamer.updates.change import Change, acts
+from gossamer.updates.change import Change, Periodic
 from gossamer.weights import Weight
 
 # (hidden layer, how many, generator, optimizer) -> None
@@ -16,7 +16,7 @@ Add = Callable[[HiddenLayer, int, torch.Generator, Optimizer], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GrowNeurons:
+class GrowNeurons(Periodic):
     """Add neurons to each hidden layer, as a fraction of those that it has.
 
     Attributes:
@@ -31,24 +31,17 @@ class GrowNeurons:
     add: Add
     neuron_fraction: float
     hidden: Sequence[HiddenLayer]
-    start_step: int
-    stop_step: int
-    update_every: int
     uses_gradient: bool = False
 
     def __post_init__(self) -> None:
         """Check what can be checked before training."""
-        counts.check_positive(self.update_every, name="update_every")
+        super().__post_init__()
         counts.check_fraction(self.neuron_fraction, name="neuron_fraction")
 
     @property
     def resizes(self) -> bool:
         """True: layers become wider."""
         return True
-
-    def due(self, step: int) -> bool:
-        """Return whether the update acts after this optimizer step."""
-        return acts(step, self.start_step, self.stop_step, self.update_every)
 
     def apply(
         self, weight: Weight, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator

@@ -6,13 +6,13 @@ import torch
 from torch.optim import Optimizer
 
 from gossamer import counts
-from gossamer.updates.change import Change, acts
+from gossamer.updates.change import Change, Periodic
 from gossamer.updates.exchange import Grow
 from gossamer.weights import Weight, num_open
 
 
 @dataclass(frozen=True, kw_only=True)
-class GrowWeights:
+class GrowWeights(Periodic):
     """Activate absent weights, at zero, as a fraction of those that are active.
 
     Attributes:
@@ -26,19 +26,12 @@ class GrowWeights:
 
     grow: Grow
     grow_fraction: float
-    start_step: int
-    stop_step: int
-    update_every: int
     uses_gradient: bool = False
 
     def __post_init__(self) -> None:
         """Check what can be checked before training."""
-        counts.check_positive(self.update_every, name="update_every")
+        super().__post_init__()
         counts.check_fraction(self.grow_fraction, name="grow_fraction")
-
-    def due(self, step: int) -> bool:
-        """Return whether the update acts after this optimizer step."""
-        return acts(step, self.start_step, self.stop_step, self.update_every)
 
     def apply(
         self, weight: Weight, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator

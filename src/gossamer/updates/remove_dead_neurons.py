@@ -6,16 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch.optim import Optimizer
 
-from gossamer import counts
 from gossamer.neurons import HiddenLayer
 from gossamer.neurons.remove import remove_all_dead_
-from gossamer.updates.change import Change, acts
+from gossamer.updates.change import Change, Periodic
 from gossamer.updates.remove_neurons import check_alone
 from gossamer.weights import Weight
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemoveDeadNeurons:
+class RemoveDeadNeurons(Periodic):
     """Remove neurons without incoming or without outgoing weights; what the model computes stays the same.
 
     Attributes:
@@ -25,13 +24,6 @@ class RemoveDeadNeurons:
     """
 
     hidden: Sequence[HiddenLayer]
-    start_step: int
-    stop_step: int
-    update_every: int
-
-    def __post_init__(self) -> None:
-        """Check what can be checked before training."""
-        counts.check_positive(self.update_every, name="update_every")
 
     @property
     def resizes(self) -> bool:
@@ -42,10 +34,6 @@ class RemoveDeadNeurons:
     def uses_gradient(self) -> bool:
         """False: a neuron is judged by which of its weights exist."""
         return False
-
-    def due(self, step: int) -> bool:
-        """Return whether the update acts after this optimizer step."""
-        return acts(step, self.start_step, self.stop_step, self.update_every)
 
     def apply(
         self, weight: Weight, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator

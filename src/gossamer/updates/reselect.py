@@ -10,13 +10,13 @@ from torch.optim import Optimizer
 from gossamer import counts
 from gossamer.budgets import Budget
 from gossamer.schedules import Schedule
-from gossamer.updates.change import Change, acts
+from gossamer.updates.change import Change, Periodic
 from gossamer.updates.select import keep_best, open_places
 from gossamer.weights import MaskedWeight, Weight
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reselect:
+class Reselect(Periodic):
     """Let the best of all values be active, latent ones among them; values and optimizer state stay as they are.
 
     Attributes:
@@ -30,23 +30,16 @@ class Reselect:
     drop: Callable[[Tensor], Tensor]
     sparsity: Schedule
     budget: Budget | None
-    start_step: int
-    stop_step: int
-    update_every: int
 
     def __post_init__(self) -> None:
         """Check what can be checked before training."""
-        counts.check_positive(self.update_every, name="update_every")
+        super().__post_init__()
         counts.check_sparsity(self.sparsity(self.stop_step))
 
     @property
     def uses_gradient(self) -> bool:
         """False: weights are judged by their values."""
         return False
-
-    def due(self, step: int) -> bool:
-        """Return whether the update acts after this optimizer step."""
-        return acts(step, self.start_step, self.stop_step, self.update_every)
 
     def apply(
         self, weight: Weight, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator

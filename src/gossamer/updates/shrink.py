@@ -12,12 +12,12 @@ from gossamer import counts
 from gossamer.budgets import Budget
 from gossamer.masks import keep_largest
 from gossamer.schedules import Schedule
-from gossamer.updates.change import Change, acts
+from gossamer.updates.change import Change, Periodic
 from gossamer.weights import Weight
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shrink:
+class Shrink(Periodic):
     """Keep, in each weight, the best of what is left; nothing that was dropped comes back.
 
     Attributes:
@@ -31,23 +31,16 @@ class Shrink:
     drop: Callable[[Tensor], Tensor]
     sparsity: Schedule
     budget: Budget
-    start_step: int
-    stop_step: int
-    update_every: int
 
     def __post_init__(self) -> None:
         """Check what can be checked before training."""
-        counts.check_positive(self.update_every, name="update_every")
+        super().__post_init__()
         counts.check_sparsity(self.sparsity(self.stop_step))
 
     @property
     def uses_gradient(self) -> bool:
         """False: weights are judged by their values."""
         return False
-
-    def due(self, step: int) -> bool:
-        """Return whether the update acts after this optimizer step."""
-        return acts(step, self.start_step, self.stop_step, self.update_every)
 
     def apply(
         self, weight: Weight, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator

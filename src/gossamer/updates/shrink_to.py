@@ -7,14 +7,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gossamer import counts
 from gossamer.masks import keep_largest
-from gossamer.updates.change import Change, acts
+from gossamer.updates.change import Change, Periodic
 from gossamer.weights import Weight
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShrinkTo:
+class ShrinkTo(Periodic):
     """Drop the worst weights for good; after the last update none has more than its count.
 
     Attributes:
@@ -26,13 +25,10 @@ class ShrinkTo:
 
     drop: Callable[[Tensor], Tensor]
     num_active: Mapping[str, int]
-    start_step: int
-    stop_step: int
-    update_every: int
 
     def __post_init__(self) -> None:
         """Check what can be checked before training."""
-        counts.check_positive(self.update_every, name="update_every")
+        super().__post_init__()
         if not 0 < self.start_step <= self.stop_step:
             raise ValueError(
                 f"start_step is {self.start_step}, stop_step {self.stop_step}; the first must be 1 or more, the second "
@@ -43,10 +39,6 @@ class ShrinkTo:
     def uses_gradient(self) -> bool:
         """False: weights are judged by their values."""
         return False
-
-    def due(self, step: int) -> bool:
-        """Return whether the update acts after this optimizer step."""
-        return acts(step, self.start_step, self.stop_step, self.update_every)
 
     def apply(
         self, weight: Weight, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator

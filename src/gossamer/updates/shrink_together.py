@@ -9,14 +9,14 @@ from torch.optim import Optimizer
 
 from gossamer import counts, ranking
 from gossamer.schedules import Schedule
-from gossamer.updates.change import Change, acts
+from gossamer.updates.change import Change, Periodic
 from gossamer.updates.redistribute import scores_of
 from gossamer.updates.survive import keep_over_all, open_slots
 from gossamer.weights import Weight, numel
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShrinkTogether:
+class ShrinkTogether(Periodic):
     """Keep the best of what is left of the whole model; a weight keeps its best entry whatever the others are.
 
     Attributes:
@@ -28,23 +28,16 @@ class ShrinkTogether:
 
     drop: Callable[[Weight], Tensor]
     sparsity: Schedule
-    start_step: int
-    stop_step: int
-    update_every: int
 
     def __post_init__(self) -> None:
         """Check what can be checked before training."""
-        counts.check_positive(self.update_every, name="update_every")
+        super().__post_init__()
         counts.check_sparsity(self.sparsity(self.stop_step))
 
     @property
     def uses_gradient(self) -> bool:
         """False: weights are judged by their values."""
         return False
-
-    def due(self, step: int) -> bool:
-        """Return whether the update acts after this optimizer step."""
-        return acts(step, self.start_step, self.stop_step, self.update_every)
 
     def apply_all(
         self, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator

@@ -7,14 +7,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gossamer import counts
-from gossamer.updates.change import Change, acts
+from gossamer.updates.change import Change, Periodic
 from gossamer.updates.reselect import latent, swap
 from gossamer.updates.select import open_places
 from gossamer.weights import Weight
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surgery:
+class Surgery(Periodic):
     """Drop below one threshold and splice above a higher one, each weight by its own; the count is free.
 
     t = max(0, mean |w| + deviations * std |w|) over all values, latent ones too
@@ -29,23 +29,16 @@ class Surgery:
 
     deviations: float
     margin: float
-    start_step: int
-    stop_step: int
-    update_every: int
 
     def __post_init__(self) -> None:
         """Check what can be checked before training."""
-        counts.check_positive(self.update_every, name="update_every")
+        super().__post_init__()
         counts.check_fraction(self.margin, name="margin")
 
     @property
     def uses_gradient(self) -> bool:
         """False: weights are judged by their values."""
         return False
-
-    def due(self, step: int) -> bool:
-        """Return whether the update acts after this optimizer step."""
-        return acts(step, self.start_step, self.stop_step, self.update_every)
 
     def apply(
         self, weight: Weight, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator
