@@ -3,7 +3,8 @@
     python benchmarks/train_step.py                                  the two networks of the README
     python benchmarks/train_step.py --sizes 784-512-10 --density 0.1 --batch 64 --optimizer adamw
 
-"one by one" is Gossamer with torch's nn.Sequential in place of its own, which runs sparse layers as one function.
+"one by one" is Gossamer with torch's nn.Sequential in place of its own, which runs sparse layers as one function;
+"in backward" is Gossamer with `nn.update_in_backward`.
 Every contender has the same sizes and, the sparse ones, the same number of weights. A round times a few steps of each
 in a row, as in training, after two that warm its caches; what slows the machine for a while slows all alike. The table
 gives medians over the rounds and the ratio to dense within this run.
@@ -29,7 +30,7 @@ from torch.nn.functional import cross_entropy
 from gossamer import models
 from gossamer.budgets import er_epsilon, uniform
 from gossamer.machine import describe_machine
-from gossamer.nn import SparseLinear
+from gossamer.nn import SparseLinear, update_in_backward
 
 DEFAULTS = (("784-1000-1000-1000-10", 20.0), ("784-4096-4096-4096-10", 20.0))
 
@@ -43,6 +44,7 @@ def contenders(sizes: list[int], *, density: float, epsilon: float) -> dict[str,
     generator = torch.Generator().manual_seed(0)
     sparse = models.mlp(sizes, sparsity=1.0 - density, budget=budget, generator=generator)
     networks: dict[str, nn.Module] = {"dense": models.mlp(sizes, generator=generator), "gossamer": sparse}
+    networks["in backward"] = copy.deepcopy(sparse)
     networks["one by one"] = nn.Sequential(*copy.deepcopy(sparse).children())
     for name, make in RIVALS.items():
         if importlib.util.find_spec(name) or " " in name:
@@ -81,8 +83,16 @@ def run(text: str, *, density: float, epsilon: float, batch: int, rounds: int, i
             return torch.optim.AdamW(parameters, lr=1e-3, fused=fused)
         return torch.optim.SGD(parameters, lr=0.01, momentum=0.9, fused=fused)
 
+    def make_and_fuse(parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        made = make(parameters)
+        update_in_backward(made)
+        return made
+
     results = measure(
-        {name: make_step(model, inputs, targets, make) for name, model in networks.items()},
+        {
+            name: make_step(model, inputs, targets, make_and_fuse if name == "in backward" else make)
+            for name, model in networks.items()
+        },
         rounds=rounds,
         in_a_row=in_a_row,
     )

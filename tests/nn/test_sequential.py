@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import gossamer as gs
 from gossamer.models import mlp
@@ -30,10 +31,10 @@ ACTIVATIONS: dict[str, Any] = {
 }
 
 
-def modules(kind: str, *, dtype: torch.dtype = torch.float32, bias: bool = True) -> list[nn.Module]:
+def modules(kind: str, *, dtype: torch.dtype = torch.float32, bias: bool = True, last: int = 17) -> list[nn.Module]:
     layers = [sparse(*sizes, dtype=dtype, bias=bias) for sizes in ((37, 50), (50, 41), (41, 33))]
     run = [each for place, layer in enumerate(layers) for each in (layer, *ACTIVATIONS[kind](place + 1))]
-    return [*run, nn.Linear(33, 5, dtype=dtype)]
+    return [*run, nn.Linear(33, last, bias=bias, dtype=dtype)]
 
 
 def step(model: nn.Module, x: Tensor) -> list[Tensor | None]:
@@ -83,6 +84,50 @@ def test_so_they_have_where_something_is_frozen(kind: str, frozen: Any) -> None:
         if (frozen == "biases" and "bias" in name) or (frozen == "values" and "values" in name):
             parameter.requires_grad_(False)
     check_same_bits(run, inputs(9, 37).requires_grad_(frozen != "x"))
+
+
+@pytest.mark.parametrize("kind", ["ReLU", "AllReLU", "nothing"])
+@pytest.mark.parametrize("batch", [0, 1, 2, 17, 300])
+@pytest.mark.parametrize("outputs", [1, 5, 16])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_dense_layer_of_few_outputs_joins_the_run(kind: str, batch: int, outputs: int, bias: bool) -> None:
+    run = modules(kind, dtype=torch.float64, bias=bias, last=outputs)
+    x = inputs(batch, 37, dtype=torch.float64).requires_grad_()
+
+    assert type(Sequential(*run)(x).grad_fn).__name__ == "_ChainBackward"
+    for mine, other in zip(step(Sequential(*run), x), step(nn.Sequential(*run), x), strict=True):
+        assert mine is not None
+        torch.testing.assert_close(mine, other)
+
+
+@pytest.mark.parametrize("frozen", ["weight", "bias", "both"])
+def test_a_dense_layer_at_the_end_may_be_frozen(frozen: str) -> None:
+    run = modules("ReLU", dtype=torch.float64, last=3)
+    for name in ("weight", "bias") if frozen == "both" else (frozen,):
+        run[-1].get_parameter(name).requires_grad_(False)
+    x = inputs(9, 37, dtype=torch.float64)
+
+    for mine, other in zip(step(Sequential(*run), x), step(nn.Sequential(*run), x), strict=True):
+        assert (mine is None) == (other is None)
+        if mine is not None:
+            torch.testing.assert_close(mine, other)
+
+
+@pytest.mark.parametrize("what", ["hook", "parametrization", "pruned by torch", "subclass"])
+def test_a_dense_layer_that_is_more_than_one_is_called_itself(what: str) -> None:
+    run, calls = modules("ReLU", last=3), []
+    if what == "hook":
+        run[-1].register_forward_hook(lambda module, args, output: calls.append(module))
+    elif what == "parametrization":
+        nn.utils.parametrize.register_parametrization(run[-1], "weight", nn.Tanh())
+    elif what == "pruned by torch":
+        prune.l1_unstructured(run[-1], "weight", amount=0.5)
+    else:
+        run[-1] = type("Scaled", (nn.Linear,), {"forward": lambda self, x: 2 * nn.Linear.forward(self, x)})(33, 3)
+    x = inputs(9, 37)
+
+    torch.testing.assert_close(Sequential(*run)(x), nn.Sequential(*run)(x), rtol=0, atol=0)
+    assert len(calls) == (2 if what == "hook" else 0)
 
 
 def test_in_evaluation_nothing_is_dropped_and_without_gradients_the_result_is_the_same() -> None:
@@ -145,8 +190,10 @@ def test_rigl_sees_the_gradients_that_it_sees_in_torchs_sequential() -> None:
 
 
 @pytest.mark.parametrize("kind", ["ReLU", "AllReLU", "nothing"])
-def test_gradients_can_be_differentiated_again(kind: str) -> None:
-    model = Sequential(*modules(kind, dtype=torch.float64)[:-1])
+@pytest.mark.parametrize("joined", [True, False])
+def test_gradients_can_be_differentiated_again(kind: str, joined: bool) -> None:
+    run = modules(kind, dtype=torch.float64, last=4)
+    model = Sequential(*(run if joined else run[:-1]))
     x = inputs(3, 37, dtype=torch.float64).requires_grad_()
     values = [parameter for parameter in model.parameters() if parameter.requires_grad]
 

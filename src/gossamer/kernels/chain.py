@@ -4,24 +4,30 @@ A ReLU costs nothing then: forward it is applied as a sum leaves the registers, 
 out of it does. And autograd is asked once for all of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from gossamer.kernels import activation, ops
+from gossamer.kernels import activation, ops, update
 from gossamer.kernels.activation import Activation
 from gossamer.kernels.eager import feature_major, is_plain, product
+from gossamer.kernels.update import Rule
 
 _RELU = Activation(slope=0.0, probability=0.0, seed=0)
+
+
+# What updates a parameter as its gradient comes, or None: the gradient goes the usual way.
+RuleOf = Callable[[Tensor], Rule | None]
 
 
 class Link(NamedTuple):
     """One sparse linear map and what is done to its results.
 
     Attributes:
-        values: the active weights, shape [K].
+        values: the active weights, shape [K]; of a dense map all of them, shape [O, F].
         bias: shape [O], or None.
         places: the topology, the index of `ops.sparse_linear`.
         activation: slope and dropout behind the map; None: nothing.
@@ -33,9 +39,24 @@ class Link(NamedTuple):
     activation: Activation | None
 
     @property
+    def flat(self) -> Tensor:
+        """The active weights, shape [K]."""
+        return self.values if self.values.dim() == 1 else self.values.reshape(-1)
+
+    @property
     def is_relu(self) -> bool:
         """Whether a ReLU alone follows."""
         return self.activation is not None and self.activation[:2] == _RELU[:2]
+
+
+@lru_cache(maxsize=16)
+def all_places(outputs: int, features: int) -> ops.Index:
+    """Return the topology of a dense map: one of few outputs is done sooner by rows of weights than as a matrix."""
+    count = outputs * features
+    rows, columns = torch.arange(0, count + 1, max(features, 1)), torch.arange(0, count + 1, max(outputs, 1))
+    permutation = torch.arange(count).view(outputs, features).t().reshape(-1)
+    index = (rows, torch.arange(features).repeat(outputs), columns, torch.arange(outputs).repeat(features), permutation)
+    return tuple(part.int() for part in index)  # type: ignore[return-value]
 
 
 def fits(inputs_BF: Tensor, links: Sequence[Link]) -> bool:
@@ -48,12 +69,13 @@ def fits(inputs_BF: Tensor, links: Sequence[Link]) -> bool:
     return True
 
 
-def chain(inputs_BF: Tensor, links: Sequence[Link]) -> Tensor:
+def chain(inputs_BF: Tensor, links: Sequence[Link], rule_of: RuleOf | None = None) -> Tensor:
     """Apply linear maps and activations in turn.
 
     Args:
         inputs_BF: shape [B, F], any strides.
         links: one or more, which `fits` found fit.
+        rule_of: how a parameter is updated in the backward pass, which then returns no gradient for it.
 
     Returns:
         Shape [B, O] of the last, strides (1, B).
@@ -65,7 +87,7 @@ def chain(inputs_BF: Tensor, links: Sequence[Link]) -> Tensor:
     if not torch.is_grad_enabled():
         return _forward(x_FB, links)[0]
     parameters = [part for link in links for part in (link.values, link.bias)]
-    result: Tensor = _Chain.apply(x_FB, links, *parameters)  # type: ignore[no-untyped-call]
+    result: Tensor = _Chain.apply(x_FB, (links, rule_of), *parameters)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -74,9 +96,10 @@ def _forward(x_FB: Tensor, links: Sequence[Link]) -> tuple[Tensor, list[Tensor],
     inputs: list[Tensor] = []
     numbers: list[Tensor | None] = []
     for link in links:
-        ops.check(x_FB, link.values, link.bias, link.places)
+        values = link.flat
+        ops.check(x_FB, values, link.bias, link.places)
         inputs.append(x_FB)
-        y_BO = given = product(x_FB, link.values, link.bias, link.places, relu=link.is_relu)
+        y_BO = given = product(x_FB, values, link.bias, link.places, relu=link.is_relu)
         if link.activation is None or link.is_relu:
             numbers.append(None)
         else:
@@ -93,7 +116,10 @@ class _Chain(torch.autograd.Function):
     """Feature-major input, batch-major result; gradients of the links from the last to the first."""
 
     @staticmethod
-    def forward(ctx: Any, x_FB: Tensor, links: Sequence[Link], *parameters: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, x_FB: Tensor, how: tuple[Sequence[Link], RuleOf | None], *parameters: Tensor | None
+    ) -> Tensor:
+        links, ctx.rule_of = how
         result, inputs, numbers = _forward(x_FB, links)
         ctx.kept = [(link.places, link.activation) for link in links]
         ctx.save_for_backward(*inputs, *numbers, *parameters)
@@ -102,12 +128,25 @@ class _Chain(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_BO: Tensor) -> tuple[Tensor | None, ...]:
         count = len(ctx.kept)
-        saved = ctx.saved_tensors
+        try:
+            saved = ctx.saved_tensors
+        except RuntimeError as error:
+            if ctx.rule_of is None:
+                raise
+            raise RuntimeError(
+                "a parameter was changed between the forward and the backward pass; with update_in_backward each "
+                "forward pass in training mode is followed by its own backward pass, once: call remove() on what it "
+                "returned where a run is called twice or its graph is kept"
+            ) from error
         inputs, numbers, parameters = saved[:count], saved[count : 2 * count], saved[2 * count :]
         links = [Link(*parameters[2 * place : 2 * place + 2], *kept) for place, kept in enumerate(ctx.kept)]
         if torch.is_grad_enabled() or not is_plain(grad_BO):
             return _differentiable(ctx.needs_input_grad, grad_BO, inputs, numbers, links)
-        return _backward(ctx.needs_input_grad, grad_BO, inputs, numbers, links)
+        return _backward(ctx.needs_input_grad, grad_BO, inputs, numbers, links, ctx.rule_of or _no_rule)
+
+
+def _no_rule(parameter: Tensor) -> Rule | None:
+    return None
 
 
 def _backward(
@@ -116,6 +155,7 @@ def _backward(
     inputs: Sequence[Tensor],
     numbers: Sequence[Tensor | None],
     links: Sequence[Link],
+    rule_of: RuleOf,
 ) -> tuple[Tensor | None, ...]:
     grads: list[Tensor | None] = [None] * len(needs)
     # Below the lowest link that learns nothing is asked for.
@@ -126,7 +166,8 @@ def _backward(
             grad_BO = _before_activation(grad_BO, given, link.activation)
         relu = place > 0 and links[place - 1].is_relu
         wanted = (place > first or needs[0], needs[2 + 2 * place], needs[3 + 2 * place])
-        grad_FB, *grads[2 + 2 * place : 4 + 2 * place] = _of_link(grad_BO.t(), inputs[place], link, wanted, relu)
+        found = _of_link(grad_BO.t(), inputs[place], link, wanted, relu, rule_of)
+        grad_FB, *grads[2 + 2 * place : 4 + 2 * place] = found
         if place == 0:
             grads[0] = grad_FB
         elif grad_FB is not None:
@@ -141,20 +182,30 @@ def _before_activation(grad: Tensor, numbers: Tensor, what: Activation) -> Tenso
 
 
 def _of_link(
-    grad_OB: Tensor, x_FB: Tensor, link: Link, wanted: tuple[bool, bool, bool], relu: bool
+    grad_OB: Tensor, x_FB: Tensor, link: Link, wanted: tuple[bool, bool, bool], relu: bool, rule_of: RuleOf
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Return the gradients of input, values and bias as far as they are wanted; the input's before its ReLU."""
+    """Return the gradients of input, values and bias as far as they are wanted; the input's before its ReLU.
+
+    A parameter that has a rule is updated, and its gradient is none.
+    """
     wants_x, wants_values, wants_bias = wanted
-    if wants_x and wants_values:
-        return ops.both_gradients(grad_OB, x_FB, link.values, link.places, needs_bias=wants_bias, relu=relu)
     grad_x = grad_values = None
-    if wants_x:
-        grad_x = ops.ON_CPU.sparse_linear_grad_input(grad_OB, link.values, *link.places)
-        grad_x = torch.ops.aten.threshold_backward(grad_x, x_FB, 0) if relu else grad_x
-    elif wants_values:
-        ops.check(x_FB, link.values, None, link.places)
-        grad_values = ops.ON_CPU.sparse_linear_grad_values(grad_OB, x_FB, *link.places)
-    return grad_x, grad_values, grad_OB.sum(1) if wants_bias else None
+    if wants_values:
+        rule = rule_of(link.values)
+        compute = ops.both_gradients if wants_x else ops.values_gradient
+        grad_x, grad_values, grad_bias = compute(
+            grad_OB, x_FB, link.flat, link.places, needs_bias=wants_bias, relu=relu, rule=rule
+        )
+        grad_values = grad_values.view(link.values.shape) if rule is None else None
+    else:
+        if wants_x:
+            grad_x = ops.ON_CPU.sparse_linear_grad_input(grad_OB, link.flat, *link.places)
+            grad_x = torch.ops.aten.threshold_backward(grad_x, x_FB, 0) if relu else grad_x
+        grad_bias = grad_OB.sum(1) if wants_bias else None
+    if grad_bias is not None and link.bias is not None and (rule := rule_of(link.bias)) is not None:
+        update.apply(rule, grad_bias)
+        grad_bias = None
+    return grad_x, grad_values, grad_bias
 
 
 def _differentiable(
@@ -169,7 +220,7 @@ def _differentiable(
     with torch.enable_grad():
         y_OB = inputs[0]
         for place, link in enumerate(links):
-            y_OB = ops.sparse_linear(y_OB, link.values, link.bias, link.places)
+            y_OB = ops.sparse_linear(y_OB, link.flat, link.bias, link.places)
             if link.activation is not None:
                 given = numbers[place]
                 known = inputs[place + 1].t().detach() if given is None else given.detach()

@@ -16,9 +16,9 @@ from numba import carray, njit
 from torch import Tensor
 
 from gossamer.kernels import backward as backward_kernel
-from gossamer.kernels import forward, panels, threads, vector
+from gossamer.kernels import forward, panels, threads, update, vector
 from gossamer.kernels.blocks import NUMPY, OPTIONS, TASK, next_block, next_rows
-from gossamer.kernels.simd import CHUNK_BYTES, claim, dot, load, load_first, pick, pointer, put, width_bytes
+from gossamer.kernels.simd import CHUNK_BYTES, claim, dot, load, load_first, pick, pointer, put, splat, width_bytes
 
 # Blocks for each thread: more than one, so that a thread that is held up is not waited for.
 BLOCKS = 4
@@ -27,12 +27,15 @@ _JOINED = 1 << 14
 
 
 @njit(**OPTIONS)
-def _sample_rows(pointers, indices, g_OB, x_FB, grad_values, width, lanes, start, stop):
+def _sample_rows(pointers, indices, g_OB, x_FB, grad_values, grad_bias, width, lanes, start, stop):
     batch = x_FB.shape[1]
+    one = splat(g_OB.dtype.type(1), width)
     for column in range(0, batch, lanes):
         count = batch - column
         for row in range(start, stop):
             g = load(g_OB, row, column, width) if count >= lanes else load_first(g_OB, row, column, width, count)
+            if grad_bias.size:
+                put(grad_bias, row, dot(g, one) if column == 0 else pick(grad_bias, row) + dot(g, one))
             for slot in range(np.int64(pointers[row]), np.int64(pointers[row + 1])):
                 index = np.int64(pick(indices, slot))
                 if count >= lanes:
@@ -50,16 +53,17 @@ def _sample_task(real, integer, width):
     @TASK
     def task(data):
         numbers = carray(data, threads.COUNTERS)[threads.NUMBERS :]
-        rows, active, features, batch = numbers[5], numbers[6], numbers[7], numbers[8]
+        rows, active, features, batch = numbers[6], numbers[7], numbers[8], numbers[9]
         pointers = carray(pointer(numbers[0]), rows + 1, integer)
         indices = carray(pointer(numbers[1]), active, integer)
         g_OB = carray(pointer(numbers[2]), (rows, batch), real)
         x_FB = carray(pointer(numbers[3]), (features, batch), real)
         grad_values = carray(pointer(numbers[4]), active, real)
+        grad_bias = carray(pointer(numbers[5]), rows if numbers[5] else 0, real)
         mine = claim(data, 0)
         start, stop = next_rows(data, mine, pointers)
         while start >= 0:
-            _sample_rows(pointers, indices, g_OB, x_FB, grad_values, width, lanes, start, stop)
+            _sample_rows(pointers, indices, g_OB, x_FB, grad_values, grad_bias, width, lanes, start, stop)
             start, stop = next_rows(data, mine, pointers)
 
     return task.address
@@ -144,10 +148,12 @@ def backward(
     grad_bias: Tensor | None = None,
     *,
     relu: bool = False,
+    rule: update.Rule | None = None,
 ) -> None:
     """Write W^T g to grad_x and the gradient of the weights to grad_values, sharing each load of g; sum g to grad_bias.
 
-    With `relu`, x came out of a ReLU and grad_x is the gradient before that: zero where x is not above zero.
+    With `relu`, x came out of a ReLU and grad_x is the gradient before that: zero where x is not above zero. With
+    `rule`, the weights are updated, and grad_values holds nothing of use.
     Walks the transpose: `pointers` and `indices` are by columns of the weight, `permutation` leads to the values.
     """
     outputs, batch = g_OB.shape
@@ -165,7 +171,9 @@ def backward(
         ],
         num_blocks=cut.num_blocks,
     )
-    if cut.groups > 1:
+    if rule is not None:
+        update.apply(rule, grad_values, sums, cut.groups)
+    elif cut.groups > 1:
         threads.run(
             backward_kernel.join_task(NUMPY[x_FB.dtype]),
             [grad_values.data_ptr(), sums, active, cut.groups],
@@ -188,14 +196,24 @@ def backward_one(
     )
 
 
-def sample(pointers: Tensor, indices: Tensor, g_OB: Tensor, x_FB: Tensor, grad_values: Tensor) -> None:
-    """Write to grad_values[k] the product of row g[row of k] with x[column of k]: the gradient of the weights alone."""
+def sample(
+    pointers: Tensor,
+    indices: Tensor,
+    g_OB: Tensor,
+    x_FB: Tensor,
+    grad_values: Tensor,
+    grad_bias: Tensor | None = None,
+) -> None:
+    """Write to grad_values[k] the product of row g[row of k] with x[column of k]; sum g to grad_bias.
+
+    That is the gradient of the weights alone. A batch of one has its own kernel, which leaves grad_bias to the caller.
+    """
     tensors = (pointers, indices, g_OB, x_FB, grad_values)
     sizes = (pointers.numel() - 1, indices.numel(), *x_FB.shape)
     if x_FB.shape[1] == 1:
         return _run(vector.sample_task(*_types(pointers, x_FB)), tensors, *sizes)
     task = _sample_task(*_types(pointers, x_FB), panels.tile_width(x_FB.shape[1], x_FB.element_size(), panels.WIDEST))
-    _run(task, tensors, *sizes)
+    _run(task, tensors, 0 if grad_bias is None else grad_bias.data_ptr(), *sizes)
 
 
 def transpose(x_BF: Tensor) -> Tensor:
@@ -219,16 +237,20 @@ def _types(pointers: Tensor, x: Tensor) -> tuple[type, type]:
 
 
 def _plan(rows: int, gathered: int, active: int, batch: int, x: Tensor, *, rotates: bool = False) -> panels.Plan:
-    groups = panels.groups_of(batch, x.element_size(), panels.WIDEST, active if rotates else 0)
+    return _cut(rows, gathered, active, batch, x.element_size(), torch.get_num_threads(), rotates)
+
+
+@cache
+def _cut(rows: int, gathered: int, active: int, batch: int, itemsize: int, team: int, rotates: bool) -> panels.Plan:
     return panels.plan(
         rows=rows,
         gathered=gathered,
         active=active,
         batch=batch,
-        itemsize=x.element_size(),
-        team=torch.get_num_threads(),
+        itemsize=itemsize,
+        team=team,
         widest=panels.WIDEST,
-        groups=groups,
+        groups=panels.groups_of(batch, itemsize, panels.WIDEST, active if rotates else 0),
         rotates=rotates,
     )
 

@@ -91,6 +91,9 @@ class _Linear(torch.autograd.Function):
         if torch.is_grad_enabled() or not is_plain(grad_BO):
             return ops.derivative(ctx, grad_OB, x_FB, values, ctx.index)[:4]
         needs_x, needs_values, needs_bias, _ = ctx.needs_input_grad
-        if not (needs_x and needs_values):
+        needs_bias = ctx.has_bias and needs_bias
+        if needs_values and not needs_x:
+            return *ops.values_gradient(grad_OB, x_FB, values, ctx.index, needs_bias=needs_bias), None
+        if not needs_values:
             return ops.derivative(ctx, grad_OB, x_FB, values, ctx.index, products=ops.ON_CPU)[:4]
-        return *ops.both_gradients(grad_OB, x_FB, values, ctx.index, needs_bias=ctx.has_bias and needs_bias), None
+        return *ops.both_gradients(grad_OB, x_FB, values, ctx.index, needs_bias=needs_bias), None

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.kernels import cpu, fallback, gpu_ops
+from gossamer.kernels import cpu, fallback, gpu_ops, update
+from gossamer.kernels.update import Rule
 
 _INDEX = "Tensor row_pointers, Tensor column_indices, Tensor column_pointers, Tensor row_indices, Tensor permutation"
 _SCHEMAS = {
@@ -110,7 +111,14 @@ def _backward_cpu(grad: Tensor, x: Tensor, values: Tensor, *index: Tensor) -> tu
 
 
 def both_gradients(
-    grad: Tensor, x: Tensor, values: Tensor, index: Sequence[Tensor], *, needs_bias: bool, relu: bool = False
+    grad: Tensor,
+    x: Tensor,
+    values: Tensor,
+    index: Sequence[Tensor],
+    *,
+    needs_bias: bool,
+    relu: bool = False,
+    rule: Rule | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the gradients of the input, the values and the bias, on the CPU in one call of the kernel.
 
@@ -121,6 +129,7 @@ def both_gradients(
         index: the topology.
         needs_bias: whether to sum the gradient over the batch too; None in its place otherwise.
         relu: whether x came out of a ReLU, and the gradient before that is meant.
+        rule: how to update the values with their gradient, which is of no use then.
 
     Raises:
         ValueError: the values are no longer those of the forward pass.
@@ -132,10 +141,32 @@ def both_gradients(
     operands = (values.contiguous(), x.contiguous(), grad.contiguous())
     if x.shape[1] == 1:
         cpu.backward_one(index, *operands, grad_x, grad_values)
+        if rule is not None:
+            update.apply(rule, grad_values)
         grad_x = torch.ops.aten.threshold_backward(grad_x, x, 0) if relu else grad_x
         return grad_x, grad_values, grad[:, 0].clone() if needs_bias else None
-    cpu.backward(index[2], index[3], index[4], *operands, grad_x, grad_values, grad_bias, relu=relu)
+    cpu.backward(index[2], index[3], index[4], *operands, grad_x, grad_values, grad_bias, relu=relu, rule=rule)
     return grad_x, grad_values, grad_bias
+
+
+def values_gradient(
+    grad: Tensor,
+    x: Tensor,
+    values: Tensor,
+    index: Sequence[Tensor],
+    *,
+    needs_bias: bool,
+    relu: bool = False,
+    rule: Rule | None = None,
+) -> tuple[None, Tensor, Tensor | None]:
+    """Return what `both_gradients` does, from the same arguments, where the input's gradient is not asked for."""
+    check(x, values, None, index)
+    grad_values, one = _room(x, values.numel()), x.shape[1] == 1
+    grad_bias = _room(x, grad.shape[0]) if needs_bias and not one else None
+    cpu.sample(index[0], index[1], grad.contiguous(), x.contiguous(), grad_values, grad_bias)
+    if rule is not None:
+        update.apply(rule, grad_values)
+    return None, grad_values, grad[:, 0].clone() if needs_bias and one else grad_bias
 
 
 # The same without registration, for a caller that knows that all is on the CPU and nothing looks on.

@@ -12,6 +12,7 @@ from gossamer.nn.sparse_gru import SparseGRU, SparseGRUCell
 from gossamer.nn.sparse_linear import SparseLinear
 from gossamer.nn.sparse_lstm import SparseLSTM, SparseLSTMCell
 from gossamer.nn.sparse_rnn import SparseRNN, SparseRNNCell
+from gossamer.nn.update_in_backward import update_in_backward
 
 __all__ = [
     "AllReLU",
@@ -31,4 +32,5 @@ __all__ = [
     "sparsify",
     "to_dense",
     "to_sparse",
+    "update_in_backward",
 ]
