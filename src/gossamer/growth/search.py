@@ -1,10 +1,11 @@
 """The largest of all absent entries of a matrix that arrives in tiles: exact, and only the best so far are held."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gossamer.growth import search_loops
@@ -18,6 +19,9 @@ _SPARE = 1 << 14
 _SAMPLE = 1 << 12
 # What every absolute value exceeds.
 _NO_BAR = -1.0
+# Places that are gathered before their exact numbers are computed; at least a row of a tile.
+_UNSURE = 1 << 15
+_NAN = "the {} holds NaN, so nothing can be grown by it; check the data and the learning rate"
 
 
 @runtime_checkable
@@ -29,6 +33,43 @@ class Sampled(Protocol):
 
     def sample(self) -> Tensor | None:
         """Return entries from random places, any shape, the same each time; None: there are none to be had."""
+
+
+class RoughRows(Protocol):
+    """Some rows of a matrix, about, as `weights.rough.RoughRows`."""
+
+    @property
+    def start(self) -> int:
+        """The first row."""
+
+    @property
+    def errors(self) -> Tensor:
+        """What each row is off by, times that of the column, shape [rows], float32."""
+
+    @property
+    def tiles(self) -> Iterator[tuple[int, Tensor]]:
+        """(First column, a multiple of 64, and tile in bfloat16)."""
+
+    @property
+    def exact(self) -> Callable[[Tensor], Tensor]:
+        """From linear indices within these rows, ascending, to the numbers there."""
+
+
+class Rough(Protocol):
+    """A matrix, about: no number is above 1.004 times the rough one and the errors of its row and column together."""
+
+    column_errors: Tensor
+
+    def rows(self) -> Iterator[RoughRows]:
+        """Begin anew."""
+
+
+@runtime_checkable
+class Filtered(Protocol):
+    """Tiles of which most entries can be ruled out sooner than they are computed."""
+
+    def rough(self) -> Rough | None:
+        """Return the filter; None where there is none."""
 
 
 def largest_absent(
@@ -44,7 +85,7 @@ def largest_absent(
 
     Args:
         tiles: (first linear index, tile [rows, columns]) in any order, each entry once, see
-            `weights.Weight.gradient_tiles`; if `Sampled`, the sample makes the search faster and changes nothing else.
+            `weights.Weight.gradient_tiles`; if `Sampled` and `Filtered`, the search is faster and finds the same.
         kept: linear indices that are active, ascending, shape [n], int64.
         closed_rows: bool, shape [rows]; where nothing grows.
         closed_columns: bool, shape [columns], likewise.
@@ -64,7 +105,11 @@ def largest_absent(
     closed = closed_rows, closed_columns
     bar = _guess(tiles.sample(), kept, *closed, count) if isinstance(tiles, Sampled) else _NO_BAR
     best = _Best(kept, *closed, count, bar=bar)
-    best.offer_all(tiles, what)
+    rough = tiles.rough() if bar > _NO_BAR and isinstance(tiles, Filtered) else None
+    if rough is None:
+        best.offer_all(tiles, what)
+    else:
+        best.offer_rough(rough, what)
     if best.num_held < count and bar > _NO_BAR:
         # The sample misled: what it kept out competes after all.
         best = _Best(kept, *closed, count, bar=_NO_BAR)
@@ -118,11 +163,52 @@ class _Best:
         offer = self.offer if on_cpu else self.offer_anywhere
         for first, tile in tiles:
             if not offer(first, tile):
-                raise ValueError(
-                    f"the {what} holds NaN, so nothing can be grown by it; check the data and the learning rate"
-                )
+                raise ValueError(_NAN.format(what))
         if on_cpu:
             self.trim()
+
+    def offer_rough(self, rough: Rough, what: str) -> None:
+        """Take the best of a matrix of which first the rough numbers and then, where these reach, the exact ones count.
+
+        Raises:
+            ValueError: an exact one is NaN.
+        """
+        width, places = self._closed_columns.numel(), np.empty(_UNSURE, np.int64)
+        closed = self._closed_rows.numpy(), self._closed_columns.numpy()
+        errors = np.maximum.reduceat(rough.column_errors.numpy(), np.arange(0, width, search_loops.GROUP))
+        for rows in rough.rows():
+            found = 0
+            for left, tile in rows.tiles:
+                place, numbers = 0, tile.view(torch.uint16).numpy()
+                while place < tile.numel():
+                    first = rows.start * width + left
+                    found, place = search_loops.scan_rough(
+                        *(numbers, place, first, rows.errors.numpy(), errors, *closed, self._kept.numpy()),
+                        *(np.float32(self._bar), places, found),
+                    )
+                    if place < tile.numel():
+                        self._resolve(rows, places[:found], what)
+                        found = 0
+            self._resolve(rows, places[:found], what)
+        self.trim()
+
+    def _resolve(self, rows: RoughRows, places: NDArray[np.int64], what: str) -> None:
+        """Compute the exact numbers at some places and take what may be among the best."""
+        indices = np.sort(places)
+        first = rows.start * self._closed_columns.numel()
+        scores = rows.exact(torch.from_numpy(indices - first)).abs().numpy()
+        if np.isnan(scores).any():
+            raise ValueError(_NAN.format(what))
+        while scores.size:
+            enters = (scores > self._bar) | ((scores == self._bar) & (indices < self._last))
+            scores, indices = scores[enters], indices[enters]
+            taken = min(scores.size, self.scores.numel() - self.num_held)
+            held = slice(self.num_held, self.num_held + taken)
+            self.scores.numpy()[held], self.indices.numpy()[held] = scores[:taken], indices[:taken]
+            self.num_held += taken
+            scores, indices = scores[taken:], indices[taken:]
+            if scores.size:
+                self._make_room()
 
     def offer(self, first: int, tile: Tensor) -> bool:
         """Take what may be among the best; False at a NaN."""

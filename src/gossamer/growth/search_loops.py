@@ -10,6 +10,8 @@ Flags = NDArray[np.bool_]
 
 # Entries compared with the bar at once, all of one row.
 AT_ONCE = 1 << 11
+# Columns that share what rough entries may be off by.
+GROUP = 1 << 6
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -57,6 +59,72 @@ def scan(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def scan_rough(
+    tile: NDArray[np.uint16],
+    place: int,
+    first: int,
+    row_errors: NDArray[np.float32],
+    column_errors: NDArray[np.float32],
+    closed_rows: Flags,
+    closed_columns: Flags,
+    kept: Ints,
+    bar: np.float32,
+    indices: Ints,
+    held: int,
+) -> tuple[int, int]:
+    """Add the indices of what may reach the bar from a place of a bfloat16 tile on; return how many, and where.
+
+    `column_errors` has one for each `GROUP` columns; a tile begins with a group.
+    """
+    rows, columns = tile.shape
+    width = closed_columns.size
+    above, spots = np.zeros(AT_ONCE, np.bool_), np.empty(AT_ONCE + 8, np.int64)
+    floors = np.empty(AT_ONCE // GROUP, np.float32)
+    begin, slot = place % columns, 0
+    for row in range(place // columns, rows):
+        for column in range(begin, columns, AT_ONCE):
+            start = first + row * width + column
+            offset = start % width
+            part = tile[row, column : column + AT_ONCE]
+            errors = column_errors[offset // GROUP : -(-(offset + part.size) // GROUP)]
+            slot = _reach(kept, slot, start)
+            _mark_rough(part, bar, row_errors[row], errors, floors, above)
+            slot = _clear_kept(above, part.size, kept, slot, start)
+            found = _list(above, part.size, spots)
+            if held + found > indices.size:
+                return held, row * columns + column
+            is_closed = closed_rows[start // width]
+            for spot in spots[:found]:
+                indices[held] = start + spot
+                held += not (is_closed or closed_columns[offset + spot])
+        begin = 0
+    return held, tile.size
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _mark_rough(
+    part: NDArray[np.uint16],
+    bar: np.float32,
+    row_error: np.float32,
+    errors: NDArray[np.float32],
+    floors: NDArray[np.float32],
+    above: Flags,
+) -> None:
+    """Mark what may reach the bar, given what bfloat16 numbers and their rows and columns may be off by."""
+    for group in range(errors.size):
+        floor = np.float32(0.996) * (bar - row_error * errors[group]) - np.float32(1e-30)
+        floors[group] = max(floor, np.float32(0))
+    # Numbers without a sign are ordered as their bits are; those of a bfloat16 are the upper half of a float32's.
+    bits = floors.view(np.uint32)
+    for group in range(errors.size):
+        least = np.uint16(bits[group] >> np.uint32(16))
+        numbers, marks = part[GROUP * group : GROUP * (group + 1)], above[GROUP * group : GROUP * (group + 1)]
+        for i in range(numbers.size):
+            marks[i] = (numbers[i] & np.uint16(0x7FFF)) >= least
+    above[part.size :] = False
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _reach(kept: Ints, slot: int, index: int) -> int:
     """Return the first slot from this one on of which the index is not below; near ones are found at once."""
     step = 1
@@ -86,9 +154,24 @@ def _find(part: Floats, floor: np.float32, kept: Ints, slot: int, start: int, ab
             return -1
         above[place] = False
         slot += 1
+    return _list(above, part.size, spots)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _clear_kept(above: Flags, size: int, kept: Ints, slot: int, start: int) -> int:
+    """Unmark what is kept; return the first slot behind."""
+    while slot < kept.size and kept[slot] < start + size:
+        above[kept[slot] - start] = False
+        slot += 1
+    return slot
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _list(above: Flags, size: int, spots: Ints) -> int:
+    """Write where something is marked; return how often."""
     words = above.view(np.uint64)
     found = 0
-    for word in range(-(-part.size // 8)):
+    for word in range(-(-size // 8)):
         if words[word]:
             # Without a branch, as which ones are above is nothing that a processor can guess.
             for i in range(8 * word, 8 * word + 8):

@@ -27,7 +27,8 @@ def inputs_of(layer: SparseLayer, inputs: Tensor) -> Tensor:
         return inputs if inputs.dim() == 4 else inputs[None]
     if isinstance(layer, SparseConv1d):
         return inputs.unsqueeze(-2) if inputs.dim() == 3 else inputs[None, :, None]
-    return inputs.reshape(math.prod(inputs.shape[:-1]), layer.in_features)
+    inputs = inputs.reshape(math.prod(inputs.shape[:-1]), layer.in_features)
+    return inputs.t().contiguous().t()
 
 
 def outputs_shape(layer: SparseLayer, output: Tensor) -> tuple[int, ...]:

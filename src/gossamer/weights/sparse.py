@@ -22,6 +22,7 @@ from gossamer.weights.recorded import (
     outputs_shape,
 )
 from gossamer.weights.resize import destinations, take
+from gossamer.weights.rough import RoughGradient, rough_gradient
 from gossamer.weights.state import move_state_
 from gossamer.weights.tiles import GradientTiles, over_ranks, trains_together, unseen
 from gossamer.weights.view import cleared, nothing_closed
@@ -163,13 +164,18 @@ class SparseWeight:
 
         Cost: memory for a tile of `tiles.TILE_BYTES`; two where several passes were recorded, or several ranks train.
         """
-        sample = self._sample if isinstance(self.module, SparseLinear) else None
-        return GradientTiles(functools.partial(self._tiles, whole_rows), sample, self.module.topology.shape)
+        linear = isinstance(self.module, SparseLinear)
+        sample, rough = (self._sample, self._rough) if linear else (None, None)
+        return GradientTiles(functools.partial(self._tiles, whole_rows), sample, self.module.topology.shape, rough)
 
     def _tiles(self, whole_rows: bool) -> Iterator[tuple[int, Tensor]]:
         columns = self.module.topology.shape[1]
         for tile in gradient_tiles(self.module, whole_rows=whole_rows):
             yield tile.start * columns + tile.left, self._summed(functools.partial(gradient_of, tile=tile))
+
+    def _rough(self) -> RoughGradient | None:
+        # Of several passes, or ranks, the sum is searched.
+        return rough_gradient(*self._seen[0]) if len(self._seen) == 1 and not trains_together() else None
 
     def _sample(self, rows: Tensor, columns: Tensor) -> Tensor:
         device = self.module.values.device

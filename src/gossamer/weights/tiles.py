@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from gossamer import sampling
+from gossamer.growth.search import Rough
 
 # Bytes of a tile: what is multiplied out is searched while it is in the second cache, two of them if need be.
 TILE_BYTES = 1 << 20
@@ -60,6 +61,7 @@ class GradientTiles:
         make: returns the tiles from the first one on.
         sample: (rows, columns), each ascending, int64 -> the gradient where they cross; None: that would take long.
         shape: of the matrix.
+        rough: returns a filter, see `rough.RoughGradient`, or None.
     """
 
     def __init__(
@@ -67,8 +69,9 @@ class GradientTiles:
         make: Callable[[], Iterator[tuple[int, Tensor]]],
         sample: Callable[[Tensor, Tensor], Tensor] | None,
         shape: tuple[int, int],
+        rough: Callable[[], Rough | None] | None = None,
     ) -> None:
-        self._make, self._sample, self._shape = make, sample, shape
+        self._make, self._sample, self._shape, self._rough = make, sample, shape, rough
 
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
         """Begin anew."""
@@ -82,6 +85,10 @@ class GradientTiles:
         generator = torch.Generator().manual_seed(0)
         lines = (sampling.distinct(size, min(size // 8, _LINES), generator=generator) for size in self._shape)
         return self._sample(*lines)
+
+    def rough(self) -> Rough | None:
+        """Return a filter that rules out most entries sooner than they are computed, if there is one."""
+        return self._rough() if self._rough is not None else None
 
 
 def trains_together() -> bool:
