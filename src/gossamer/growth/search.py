@@ -196,18 +196,16 @@ class _Best:
         """Compute the exact numbers at some places and take what may be among the best."""
         indices = np.sort(places)
         first = rows.start * self._closed_columns.numel()
-        scores = rows.exact(torch.from_numpy(indices - first)).abs().numpy()
-        if np.isnan(scores).any():
-            raise ValueError(_NAN.format(what))
-        while scores.size:
-            enters = (scores > self._bar) | ((scores == self._bar) & (indices < self._last))
-            scores, indices = scores[enters], indices[enters]
-            taken = min(scores.size, self.scores.numel() - self.num_held)
-            held = slice(self.num_held, self.num_held + taken)
-            self.scores.numpy()[held], self.indices.numpy()[held] = scores[:taken], indices[:taken]
-            self.num_held += taken
-            scores, indices = scores[taken:], indices[taken:]
-            if scores.size:
+        values, done = rows.exact(torch.from_numpy(indices - first)).numpy(), 0
+        while done < values.size:
+            held, done = search_loops.enter(
+                *(values, indices, done, np.float32(self._bar), self._last),
+                *(self.scores.numpy(), self.indices.numpy(), self.num_held),
+            )
+            if held < 0:
+                raise ValueError(_NAN.format(what))
+            self.num_held = held
+            if done < values.size:
                 self._make_room()
 
     def offer(self, first: int, tile: Tensor) -> bool:

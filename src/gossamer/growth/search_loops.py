@@ -181,6 +181,29 @@ def _list(above: Flags, size: int, spots: Ints) -> int:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def enter(
+    values: NDArray[np.float32],
+    places: Ints,
+    done: int,
+    bar: np.float32,
+    last: int,
+    scores: NDArray[np.float32],
+    indices: Ints,
+    held: int,
+) -> tuple[int, int]:
+    """Add candidates from number `done` on, while there is room; return how many are held, -1 for a NaN, and done."""
+    while done < values.size and held < scores.size:
+        score, index = np.float32(np.abs(values[done])), places[done]
+        if score != score:
+            return -1, 0
+        scores[held] = score
+        indices[held] = index
+        held += (score > bar) | ((score == bar) & (index < last))
+        done += 1
+    return held, done
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def num_above(scores: NDArray[np.float32], bar: np.float32) -> int:
     """Count the scores above a bar."""
     above = 0

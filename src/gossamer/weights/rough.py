@@ -18,7 +18,7 @@ from gossamer.weights.tiles import TILE_BYTES, TILE_COLUMNS
 _OFF = 1.02 * 2.0**-7
 # And a sum of n float32 by n times this, wherever it is computed.
 _OFF_OF_SUM = 2.0**-22
-# Entries below which the whole is a matter of a millisecond, and samples below which the hardware has nothing to do.
+# Entries below which all of it is soon done, and samples below which the hardware has nothing to do.
 _FEW_ENTRIES, _FEW_SAMPLES = 1 << 20, 32
 
 
