@@ -62,12 +62,14 @@ class Momentum:
     ) -> list[Change]:
         """Take the gradient of the step into the average."""
         for weight in weights:
-            average, width = self._averages[weight.name], max(1, weight.closed_columns.numel())
+            # What is remembered is replaced, so that a failing update can be taken back.
+            average, width = self._decay * self._averages[weight.name], max(1, weight.closed_columns.numel())
             with naming(weight, step):
                 for first, tile in weight.gradient_tiles():
                     top, left = first // width, first % width
                     part = average[top : top + tile.shape[0], left : left + tile.shape[1]]
-                    part.mul_(self._decay).add_(tile.to(part.dtype), alpha=1.0 - self._decay)
+                    part.add_(tile.to(part.dtype), alpha=1.0 - self._decay)
+            self._averages[weight.name] = average
         return []
 
     def tiles(self, weight: Weight) -> Iterator[tuple[int, Tensor]]:

@@ -7,13 +7,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gossamer.weights.undo import assign_, clear_
+
 
 def move_state_(
     optimizer: Optimizer | None, parameter: nn.Parameter, shape: torch.Size, move: Callable[[Tensor], Tensor]
 ) -> None:
     """Apply `move` to every tensor of this shape that the optimizer keeps for the parameter, whatever its class."""
     if optimizer is not None and parameter in optimizer.state:
-        optimizer.state[parameter] = _moved(optimizer.state[parameter], shape, move)
+        assign_(optimizer.state, parameter, _moved(optimizer.state[parameter], shape, move))
+
+
+def clear_state_(optimizer: Optimizer | None, parameter: nn.Parameter, gone: Tensor) -> None:
+    """Set what the optimizer keeps for some entries of a parameter to zero; `gone` is bool, of its shape."""
+    move_state_(optimizer, parameter, parameter.shape, lambda tensor: clear_(tensor, gone))
 
 
 def _moved(value: Any, shape: torch.Size, move: Callable[[Tensor], Tensor]) -> Any:
@@ -24,5 +31,6 @@ def _moved(value: Any, shape: torch.Size, move: Callable[[Tensor], Tensor]) -> A
         return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
     if isinstance(value, (MutableMapping, MutableSequence)):
         for key in list(value) if isinstance(value, MutableMapping) else range(len(value)):
-            value[key] = _moved(value[key], shape, move)
+            if (moved := _moved(value[key], shape, move)) is not value[key]:
+                assign_(value, key, moved)
     return value
