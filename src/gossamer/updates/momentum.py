@@ -1,5 +1,6 @@
 """The momentum of every entry of masked weights, absent ones too: what sparse momentum drops, grows and moves by."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, final
 
@@ -17,10 +18,13 @@ from gossamer.weights import MaskedWeight, Weight
 class Momentum:
     """Average the dense gradient over the steps. It changes nothing itself; an update after it reads it.
 
-    m <- decay * m + (1 - decay) * dL/dw at every entry
+    m <- decay * m + (1 - decay) * factor * dL/dw at every entry
+    factor = norm of the gradient that moved the active weights / norm of the one that came to them
 
     Only of masked weights: that of an absent entry takes the dense gradient of every step, and as much memory as a
-    dense weight. Under a GradScaler the gradients count as they are scaled.
+    dense weight. The factor, one for the whole model, is 1 unless the gradient was changed on its way: so a GradScaler
+    may change its scale, and what is clipped by its norm counts as it is clipped. zero_grad() comes after
+    sparsifier.step().
 
     Args:
         decay: how much of the average stays at a step, in [0, 1).
@@ -61,6 +65,7 @@ class Momentum:
         self, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator
     ) -> list[Change]:
         """Take the gradient of the step into the average."""
+        factor = _factor(weights, step)
         for weight in weights:
             # What is remembered is replaced, so that a failing update can be taken back.
             average, width = self._decay * self._averages[weight.name], max(1, weight.closed_columns.numel())
@@ -68,7 +73,7 @@ class Momentum:
                 for first, tile in weight.gradient_tiles():
                     top, left = first // width, first % width
                     part = average[top : top + tile.shape[0], left : left + tile.shape[1]]
-                    part.add_(tile.to(part.dtype), alpha=1.0 - self._decay)
+                    part.add_(tile.to(part.dtype), alpha=factor * (1.0 - self._decay))
             self._averages[weight.name] = average
         return []
 
@@ -101,6 +106,16 @@ class Momentum:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from saved averages."""
         self._averages = {name: state[name].to(average).clone() for name, average in self._averages.items()}
+
+
+def _factor(weights: list[Weight], step: int) -> float:
+    """By what the optimizer's gradient is larger than the recorded one; 0 where no active weight has any."""
+    taken = recorded = 0.0
+    for weight in weights:
+        with naming(weight, step):
+            taken += float(weight.gradient().double().square().sum())
+            recorded += float(weight.gradient_at(weight.indices()).double().square().sum())
+    return math.sqrt(taken / recorded) if recorded else 0.0
 
 
 def _zeros(weight: Weight) -> Tensor:

@@ -14,7 +14,6 @@ from gossamer.updates.change import Change
 from gossamer.updates.reselect import latent
 from gossamer.weights import MaskedWeight, Weight
 from gossamer.weights.state import clear_state_
-from gossamer.weights.undo import write_
 
 
 class FirstValues(Protocol):
@@ -98,7 +97,8 @@ class Track:
         entering = mask & ~old
         values[entering] += first.first(values)[entering]
         mine.set_mask_(mask)
-        write_(mine.parameter.data, values.masked_fill(~mask, 0.0))
+        # set_mask_ has seen to it that all of this can be taken back.
+        mine.parameter.data.copy_(values.masked_fill(~mask, 0.0))
         mine.keep_latent_(trained=True)
         clear_state_(optimizer, mine.parameter, ~mask)
         if self.zero_step is not None and step >= self.zero_step:
