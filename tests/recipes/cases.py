@@ -151,6 +151,15 @@ def snfs_masked(
     return recipes.snfs(model, optimizer, sparsity=0.6, update_every=3, stop_step=STOP_STEP, generator=generator)
 
 
+def soft_deep_r_masked(
+    model: nn.Module, optimizer: Optimizer, *, generator: torch.Generator, sparsity: float | None
+) -> Sparsifier:
+    """Start soft_deep_r, which has no truly sparse form."""
+    return recipes.soft_deep_r(
+        model, optimizer, sparsity=0.6, strength=0.5, temperature=0.05, stop_step=STOP_STEP, generator=generator
+    )
+
+
 def granet_total(step: int) -> int:
     """Return how many weights granet leaves of all tensors together after a step."""
     due = max((at for at in (2, 5, 8, 11) if at <= step), default=2)
@@ -287,6 +296,16 @@ CASES = [
         due=tuple(range(1, STOP_STEP)),
         grows=True,
         moves=True,
+        moves_survivors=True,
+    ),
+    Case(
+        name="soft_deep_r",
+        start=soft_deep_r_masked,
+        due=tuple(range(1, STOP_STEP)),
+        grows=True,
+        storages=MASKED,
+        free=True,
+        may_rest=tuple(range(1, STOP_STEP)),
         moves_survivors=True,
     ),
     Case(
