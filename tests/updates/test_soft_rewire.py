@@ -150,9 +150,9 @@ def test_settings_outside_their_range_are_refused() -> None:
         start(sparsity=0.0)
     with pytest.raises(ValueError, match=r"nothing keeps a sparsity, got strength=0.0 and temperature=1.0"):
         start(strength=0.0)
-    with pytest.raises(ValueError, match="strength must be 0 or more and finite, got -1.0"):
+    with pytest.raises(ValueError, match=r"strength must be 0 or more and finite, got -1.0"):
         start(strength=-1.0, lowest=-1.0)
-    with pytest.raises(ValueError, match="lowest must lie below 0 and be finite, got 0.5"):
+    with pytest.raises(ValueError, match=r"lowest must lie below 0 and be finite, got 0.5"):
         start(lowest=0.5)
     with pytest.raises(ValueError, match="w keeps no latent values"):
         soft().begin([view_of(torch.eye(2), "masked")[1]])

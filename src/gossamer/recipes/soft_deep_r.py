@@ -57,7 +57,7 @@ def soft_deep_r(
 
     Cost: the memory of one more dense copy and a byte for each entry, and noise for every entry at every step.
     """
-    if not 0.0 < counts.check_sparsity(sparsity):
+    if counts.check_sparsity(sparsity) == 0.0:
         raise ValueError("sparsity must lie in (0, 1), got 0.0; a weight that never sleeps needs no rewiring")
     if lowest is None:
         if not (strength > 0.0 and temperature > 0.0):

@@ -1,4 +1,4 @@
-"""A random walk in which every weight takes part: what falls below zero sleeps, and wakes when the walk brings it up."""
+"""A random walk in which every weight takes part: what falls below zero sleeps, and wakes when it comes up again."""
 
 import math
 from collections.abc import Mapping
