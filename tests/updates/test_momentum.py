@@ -22,11 +22,8 @@ class Recorded(MaskedWeight):  # type: ignore[misc]
     given: Tensor
     factor = 1.0
 
-    def gradient(self) -> Tensor:
-        return self.factor * self.given[self.mask]
-
-    def gradient_at(self, indices: Tensor) -> Tensor:
-        return self.given.flatten()[indices]
+    def see(self, given: Tensor) -> None:
+        self.given, self.parameter.grad = given, (self.factor * given).masked_fill(~self.mask, 0.0)
 
     def gradient_tiles(self, *, whole_rows: bool = False) -> GradientTiles:
         rows, columns = self.given.shape
@@ -44,7 +41,7 @@ def look(momentum: Momentum, weights: list[Any], *gradients: list[Tensor]) -> No
     optimizer = SGD([weight.parameter for weight in weights], lr=0.1)
     for step, tensors in enumerate(gradients, 1):
         for weight, tensor in zip(weights, tensors, strict=True):
-            weight.given = tensor
+            weight.see(tensor)
         assert momentum.apply_all(weights, step, optimizer=optimizer, generator=torch.Generator()) == []
 
 

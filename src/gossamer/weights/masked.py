@@ -12,9 +12,9 @@ from torch.utils.hooks import RemovableHandle
 from gossamer.nn.parameter import set_data_
 from gossamer.weights.recorded import on_gradient
 from gossamer.weights.resize import take
-from gossamer.weights.state import clear_state_, move_state_
+from gossamer.weights.state import clear_state_at_, move_state_
 from gossamer.weights.tiles import GradientTiles, over_ranks, tiles, unseen
-from gossamer.weights.undo import clear_, keep_attributes, keep_parameter, write_
+from gossamer.weights.undo import clear_, keep_attributes, keep_entries, keep_parameter, write_, write_at_
 from gossamer.weights.view import cleared, nothing_closed
 
 
@@ -106,7 +106,8 @@ class MaskedWeight:
 
     def set_values_(self, values: Tensor) -> None:
         """Give the active weights other values; see `Weight`."""
-        write_(self._parameter.data, values.to(self._parameter.dtype), self.mask)
+        keep_entries(self._parameter.data)
+        self._parameter.data[self.mask] = values.to(self._parameter.dtype)
 
     def gradient(self) -> Tensor:
         """Return the gradient of the active weights; see `Weight`."""
@@ -151,16 +152,20 @@ class MaskedWeight:
     def change_(self, kept: Tensor, grown: Tensor, grown_values: Tensor, optimizer: Optimizer | None) -> None:
         """Keep some active weights, add others, and clear the state of what changed; see `Weight`."""
         dense = None if self.latent is None else self.dense_values()
+        indices = self.indices()
         survivors = torch.zeros(self.mask.numel(), dtype=torch.bool, device=self.mask.device)
-        survivors[self.indices()[kept]] = True
-        self.mask = self._joined(survivors, kept, grown).view(self.shape)
-        self.apply_mask_()
-        if grown.numel():
-            write_(self._parameter.data, grown_values.to(self._parameter.dtype), torch.unravel_index(grown, self.shape))
+        survivors[indices[kept]] = True
+        joined = self._joined(survivors, kept, grown)
+        # Nothing else changes its state or its value: what is absent before and after is zero.
+        dropped = indices[~survivors[indices]]
+        self.mask = joined.view(self.shape)
+        write_at_(self._parameter.data, 0, dropped)
+        write_at_(self._parameter.data, grown_values.to(self._parameter.dtype), grown)
         if dense is not None:
             self.latent = dense.masked_fill_(self.mask, 0.0)
-        # Zero outside the survivors: dropped weights must not come back with old momentum.
-        clear_state_(optimizer, self._parameter, ~survivors.view(self.shape))
+        # Dropped weights must not come back with old momentum, nor others with what an optimizer put there.
+        for changed in (dropped, grown):
+            clear_state_at_(optimizer, self._parameter, changed)
         self._parameter.grad = None
 
     def resize_(self, rows: Tensor, columns: Tensor, optimizer: Optimizer | None) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gossamer.weights.undo import assign_, clear_
+from gossamer.weights.undo import assign_, clear_, write_at_
 
 
 def move_state_(
@@ -21,6 +21,11 @@ def move_state_(
 def clear_state_(optimizer: Optimizer | None, parameter: nn.Parameter, gone: Tensor) -> None:
     """Set what the optimizer keeps for some entries of a parameter to zero; `gone` is bool, of its shape."""
     move_state_(optimizer, parameter, parameter.shape, lambda tensor: clear_(tensor, gone))
+
+
+def clear_state_at_(optimizer: Optimizer | None, parameter: nn.Parameter, indices: Tensor) -> None:
+    """Set what the optimizer keeps for a few entries of a parameter to zero: linear indices, shape [n], int64."""
+    move_state_(optimizer, parameter, parameter.shape, lambda tensor: write_at_(tensor, 0, indices))
 
 
 def _moved(value: Any, shape: torch.Size, move: Callable[[Tensor], Tensor]) -> Any:

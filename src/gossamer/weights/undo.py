@@ -5,12 +5,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gossamer.nn.parameter import set_data_
 
-# Where fewer than one entry in so many changes, their places and values take less memory than the whole tensor.
-_FEW = 8
 _journal: ContextVar[list[Callable[[], object]] | None] = ContextVar("journal", default=None)
 
 
@@ -51,6 +50,15 @@ def write_(tensor: Tensor, values: Tensor | float, places: Any = ...) -> None:
     tensor[places] = values
 
 
+def write_at_(tensor: Tensor, values: Tensor | float, indices: Tensor) -> Tensor:
+    """Write into a tensor in place at linear indices without repeats, shape [n], int64; return the tensor."""
+    if tensor.is_contiguous():
+        write_(tensor.view(-1), values, indices)
+    else:
+        write_(tensor, values, torch.unravel_index(indices, tensor.shape))
+    return tensor
+
+
 def clear_(tensor: Tensor, gone: Tensor) -> Tensor:
     """Set some entries of a tensor to zero in place, and return it.
 
@@ -58,11 +66,7 @@ def clear_(tensor: Tensor, gone: Tensor) -> Tensor:
         tensor: of any shape.
         gone: which, bool, of the same shape.
     """
-    if _journal.get() is not None:
-        # Most are zero already as a rule: no copy of the whole tensor.
-        gone = gone & (tensor != 0)
-        few = _FEW * int(gone.count_nonzero()) < gone.numel()
-        keep_entries(tensor, gone.nonzero(as_tuple=True) if few else ...)
+    keep_entries(tensor)
     return tensor.masked_fill_(gone, 0)
 
 
