@@ -94,7 +94,7 @@ def rigl_itop(
         ValueError: see `set_itop`.
 
     Source:
-        That of `set_itop`.
+        Liu et al. ICML 2021, arXiv:2102.02887; see `set_itop`.
     """
     exchange = rigl_update(update_every=update_every, stop_step=stop_step, drop_fraction=drop_fraction)
     weights = sparse_start(model, optimizer, sparsity=sparsity, budget=budget, generator=generator)
