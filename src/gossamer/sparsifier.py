@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from gossamer import topology
 from gossamer.updates.change import Change, JointUpdate, Remembers, Update, naming
 from gossamer.weights import MaskedWeight, SparseWeight, Weight, check_intact, is_held
+from gossamer.weights.undo import all_or_nothing, keep_attributes, on_failure
 
 
 @final
@@ -77,27 +78,27 @@ class Sparsifier:
             What changed, one record a weight and update; empty at most steps, and where the optimizer took no step.
 
         Raises:
-            RuntimeError: the sparsifier is finalized, a weight was replaced or resized by somebody else, or an update
-                lacks what it needs; weights are named in the error.
-            ValueError: an update met a NaN, or asks for what cannot be. The step does not count then.
+            RuntimeError: the sparsifier is finalized, a weight was replaced or resized by somebody else, an update
+                lacks what it needs, or ranks no longer agree; weights are named in the error.
+            ValueError: an update met a NaN, or asks for what cannot be.
+
+        After any error the step does not count, and values, topologies, optimizer state and what updates remember are
+        what they were before it, bit for bit.
         """
         self._check_unfinished()
         if not self._stepped:
             return []
         self._check_intact()
-        state = self._generator.get_state()
-        self._stepped = False
-        self.num_steps += 1
-        due = [update for update in self._updates if update.due(self.num_steps)]
-        try:
+        with all_or_nothing():
+            keep_attributes(self)
+            self._stepped = False
+            self.num_steps += 1
+            due = [update for update in self._updates if update.due(self.num_steps)]
+            if due:
+                self._remember()
             changes = [change for update in due for change in self._apply(update)]
-        except (ValueError, RuntimeError):
-            self._stepped = True
-            self.num_steps -= 1
-            self._generator.set_state(state)
-            raise
-        if changes:
-            self._check_ranks()
+            if changes:
+                self._check_ranks()
         self._look()
         self._watch()
         return changes
@@ -192,6 +193,13 @@ class Sparsifier:
             for place, update in enumerate(self._updates)
             if isinstance(update, Remembers)
         }
+
+    def _remember(self) -> None:
+        """Have all that an update may change taken back if one fails."""
+        state = self._generator.get_state()
+        on_failure(lambda: self._generator.set_state(state))
+        for part in (*self._updates, *self.weights):
+            part.remember() if isinstance(part, MaskedWeight | SparseWeight) else keep_attributes(part)
 
     def _apply(self, update: Update | JointUpdate) -> list[Change]:
         weights: list[Weight] = list(self.weights)

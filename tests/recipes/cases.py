@@ -113,16 +113,22 @@ def find(name: str) -> Case:
     return next(case for case in CASES if case.name == name)
 
 
-def gmp_from_dense(model: nn.Module, optimizer: Optimizer, *, generator: object, sparsity: float | None) -> Sparsifier:
-    """Start gmp, which draws nothing and takes its sparsity for the end in both storages."""
-    return recipes.gmp(model, optimizer, sparsity=0.8, start_step=2, stop_step=STOP_STEP, update_every=3)
-
-
 def from_dense(recipe: Callable[..., Sparsifier], **settings: object) -> Callable[..., Sparsifier]:
-    """Return a start that draws nothing and starts dense."""
+    """Return a start that draws nothing and takes its sparsity, if any, from the settings, in either storage."""
 
     def start(model: nn.Module, optimizer: Optimizer, *, generator: object, sparsity: float | None) -> Sparsifier:
         return recipe(model, optimizer, **settings)
+
+    return start
+
+
+def drawing(recipe: Callable[..., Sparsifier], **settings: object) -> Callable[..., Sparsifier]:
+    """Return such a start that draws."""
+
+    def start(
+        model: nn.Module, optimizer: Optimizer, *, generator: torch.Generator, sparsity: float | None
+    ) -> Sparsifier:
+        return recipe(model, optimizer, generator=generator, **settings)
 
     return start
 
@@ -144,38 +150,10 @@ def granet_from_sparse(
     )
 
 
-def snfs_masked(
-    model: nn.Module, optimizer: Optimizer, *, generator: torch.Generator, sparsity: float | None
-) -> Sparsifier:
-    """Start snfs, which has no truly sparse form."""
-    return recipes.snfs(model, optimizer, sparsity=0.6, update_every=3, stop_step=STOP_STEP, generator=generator)
-
-
 def granet_total(step: int) -> int:
     """Return how many weights granet leaves of all tensors together after a step."""
     due = max((at for at in (2, 5, 8, 11) if at <= step), default=2)
     return counts.num_active(sum(NUMELS), schedules.cubic(0.6, 0.8, start_step=2, stop_step=11)(due))
-
-
-def nm_at_04(model: nn.Module, optimizer: Optimizer, *, generator: object, sparsity: float | None) -> Sparsifier:
-    """Start nm_rigl, whose sparsity follows from its pattern in both storages."""
-    return recipes.nm_rigl(model, optimizer, n=2, m=5, update_every=3, stop_step=STOP_STEP, generator=generator)  # type: ignore[arg-type]
-
-
-def dropback_from_dense(
-    model: nn.Module, optimizer: Optimizer, *, generator: torch.Generator, sparsity: float | None
-) -> Sparsifier:
-    """Start dropback, whose first values decay and which takes its own sparsity."""
-    return recipes.dropback(
-        model,
-        optimizer,
-        sparsity=0.8,
-        generator=generator,
-        init_decay=0.9,
-        freeze_step=9,
-        zero_step=11,
-        budget=budgets.uniform,
-    )
 
 
 def expected_counts(case: "Case", storage: str, step: int) -> list[int] | None:
@@ -217,7 +195,12 @@ CASES = [
         first_values=0.0,
     ),
     # The schedule starts at 0, and a network that is sparse already meets it only where it passes that.
-    Case(name="gmp", start=gmp_from_dense, due=(2, 5, 8, 11, 12), may_rest=(2, 5)),
+    Case(
+        name="gmp",
+        start=from_dense(recipes.gmp, sparsity=0.8, start_step=2, stop_step=STOP_STEP, update_every=3),
+        due=(2, 5, 8, 11, 12),
+        may_rest=(2, 5),
+    ),
     Case(
         name="dsd",
         start=from_dense(recipes.dsd, sparsity=0.8, start_step=3, stop_step=9),
@@ -290,6 +273,16 @@ CASES = [
         moves_survivors=True,
     ),
     Case(
+        name="soft_deep_r",
+        start=drawing(recipes.soft_deep_r, sparsity=0.6, strength=0.5, temperature=0.05, stop_step=STOP_STEP),
+        due=tuple(range(1, STOP_STEP)),
+        grows=True,
+        storages=MASKED,
+        free=True,
+        may_rest=tuple(range(1, STOP_STEP)),
+        moves_survivors=True,
+    ),
+    Case(
         name="dsr",
         start=functools.partial(
             recipes.dsr, update_every=3, stop_step=STOP_STEP, drop_fraction=0.2, threshold=0.05, tolerance=0.1
@@ -320,7 +313,15 @@ CASES = [
         due=(3, 6, 9),
         grows=True,
     ),
-    Case(name="snfs", start=snfs_masked, due=(3, 6, 9), grows=True, storages=MASKED, moves=True, first_values=0.0),
+    Case(
+        name="snfs",
+        start=drawing(recipes.snfs, sparsity=0.6, update_every=3, stop_step=STOP_STEP),
+        due=(3, 6, 9),
+        grows=True,
+        storages=MASKED,
+        moves=True,
+        first_values=0.0,
+    ),
     Case(
         name="top_kast",
         start=from_dense(
@@ -344,7 +345,9 @@ CASES = [
     ),
     Case(
         name="dropback",
-        start=dropback_from_dense,
+        start=drawing(
+            recipes.dropback, sparsity=0.8, init_decay=0.9, freeze_step=9, zero_step=11, budget=budgets.uniform
+        ),
         finish=finish_seeded_,
         due=tuple(range(1, NUM_STEPS + 1)),
         grows=True,
@@ -361,7 +364,13 @@ CASES = [
         sparse_after=tuple(range(NUM_STEPS + 1)),
         keeps_state=True,
     ),
-    Case(name="nm_rigl", start=nm_at_04, due=(3, 6, 9), grows=True, first_values=0.0),
+    Case(
+        name="nm_rigl",
+        start=drawing(recipes.nm_rigl, n=2, m=5, update_every=3, stop_step=STOP_STEP),
+        due=(3, 6, 9),
+        grows=True,
+        first_values=0.0,
+    ),
     Case(
         name="srigl",
         start=functools.partial(recipes.srigl, update_every=3, stop_step=STOP_STEP),

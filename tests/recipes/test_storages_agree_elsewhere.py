@@ -15,7 +15,7 @@ from gossamer.testing.optimizers import MakeOptimizer
 from gossamer.testing.run import make_model
 from gossamer.weights import SparseWeight
 
-from .cases import NUM_STEPS, OPTIMIZERS, STOP_STEP, gmp_from_dense
+from .cases import NUM_STEPS, OPTIMIZERS, STOP_STEP, find
 from .network import over_active, seeded
 
 Start = Callable[..., Sparsifier]
@@ -133,8 +133,8 @@ def test_gmp_thins_truly_sparse_convolutions_as_masked_ones() -> None:
         if parameter.dim() > 1:
             # Both storages have zeros to begin with, so that all layers are converted.
             parameter.data.view(-1)[::3] = 0.0
-    sparse = begin(to_sparse(model), "SGD", gmp_from_dense, generator=None, sparsity=None)
-    masked = begin(model, "SGD", gmp_from_dense, generator=None, sparsity=None)
+    sparse = begin(to_sparse(model), "SGD", find("gmp").start, generator=None, sparsity=None)
+    masked = begin(model, "SGD", find("gmp").start, generator=None, sparsity=None)
     for weight in masked[2].weights:
         weight.set_mask_(weight.parameter != 0)  # type: ignore[union-attr]
 

@@ -1,7 +1,7 @@
 """Recipes each of which breaks one rule: the suite must catch them, and say where."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -190,3 +190,32 @@ def changes_between_updates(model: nn.Module, optimizer: Optimizer, **rest: Any)
 
 def static(model: nn.Module, optimizer: Optimizer, **rest: Any) -> Sparsifier:
     return recipes.static(model, optimizer, **rest)
+
+
+class Counted:
+    """An update that remembers something, and writes to it where it should replace it."""
+
+    uses_gradient = False
+
+    def __init__(self) -> None:
+        self.calls = torch.zeros(())
+
+    def due(self, step: int) -> bool:
+        return exchange().due(step)
+
+    def begin(self, weights: list[Weight]) -> None:
+        pass
+
+    def apply(self, weight: Weight, weights: list[Weight], step: int, **rest: Any) -> Change:
+        self.calls += 1
+        return exchange().apply(weight, weights, step, **rest)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"calls": self.calls.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.calls = state["calls"].clone()
+
+
+def counts_updates(model: nn.Module, optimizer: Optimizer, **rest: Any) -> Sparsifier:
+    return start_with(Counted(), model, optimizer, **rest)

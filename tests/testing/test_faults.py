@@ -18,6 +18,7 @@ from gossamer.testing import (
     Promise,
     Trial,
     check_counts,
+    check_failures,
     check_finalize,
     check_ranks,
     check_recipe,
@@ -66,6 +67,15 @@ FAULTS: list[tuple[Check, Callable[..., Any], tuple[str, ...], int, str, str]] =
     (check_steps, broken.changes_between_updates, STORAGES, 1, "2", "the topology changes in sparsifier.step() alone"),
     (check_steps, broken.static, STORAGES, 3, "", "an update changes a topology; expected a change, found none"),
     (check_skipped_steps, broken.counts_skipped_steps, STORAGES, 1, "", "num_steps; expected 1, found 2"),
+    (
+        check_failures,
+        broken.changes_a_survivor,
+        STORAGES[:1],
+        3,
+        "",
+        "a step that fails leaves all as it was: /model/2.",
+    ),
+    (check_failures, broken.counts_updates, STORAGES, 3, "", "leaves all as it was: /sparsifier/updates/0 Counted/c"),
     (check_finalize, broken.leaves_a_hook, STORAGES, -1, "", "finalize() leaves no hook"),
 ]
 ROWS = [(*row[:2], storage, *row[3:]) for row in FAULTS for storage in row[2]]

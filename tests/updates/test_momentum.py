@@ -17,9 +17,13 @@ from .test_redistribute import magnitude
 
 
 class Recorded(MaskedWeight):  # type: ignore[misc]
-    """A weight whose dense gradient is given, in two tiles."""
+    """A weight whose dense gradient is given, in two tiles, and by how much the optimizer's is larger."""
 
     given: Tensor
+    factor = 1.0
+
+    def see(self, given: Tensor) -> None:
+        self.given, self.parameter.grad = given, (self.factor * given).masked_fill(~self.mask, 0.0)
 
     def gradient_tiles(self, *, whole_rows: bool = False) -> GradientTiles:
         rows, columns = self.given.shape
@@ -37,16 +41,56 @@ def look(momentum: Momentum, weights: list[Any], *gradients: list[Tensor]) -> No
     optimizer = SGD([weight.parameter for weight in weights], lr=0.1)
     for step, tensors in enumerate(gradients, 1):
         for weight, tensor in zip(weights, tensors, strict=True):
-            weight.given = tensor
+            weight.see(tensor)
         assert momentum.apply_all(weights, step, optimizer=optimizer, generator=torch.Generator()) == []
 
 
 def test_it_averages_the_dense_gradient() -> None:
     weight, momentum = recorded("w", [[1.0, 0.0], [0.0, 2.0]]), Momentum(decay=0.5, stop_step=9)
     momentum.begin([weight])
-    look(momentum, [weight], [torch.tensor([[4.0, 8.0], [0.0, -4.0]])], [torch.tensor([[0.0, 2.0], [6.0, 0.0]])])
+    look(momentum, [weight], [torch.tensor([[4.0, 8.0], [0.0, -4.0]])], [torch.tensor([[2.0, 2.0], [6.0, 0.0]])])
 
-    assert momentum.state_dict()["w"].tolist() == [[1.0, 3.0], [3.0, -1.0]]
+    assert momentum.state_dict()["w"].tolist() == [[2.0, 3.0], [3.0, -1.0]]
+
+
+def test_a_gradient_that_was_scaled_on_its_way_counts_as_the_optimizer_has_it() -> None:
+    weights, momentum = [recorded("a", [[1.0, 0.0]]), recorded("b", [[2.0, 0.0]])], Momentum(decay=0.5, stop_step=9)
+    momentum.begin(list(weights))
+    for weight in weights:
+        weight.factor = 0.25
+    look(momentum, weights, [torch.tensor([[16.0, 8.0]]), torch.tensor([[0.0, 4.0]])])
+    assert [average.tolist() for average in momentum.state_dict().values()] == [[[2.0, 1.0]], [[0.0, 0.5]]]
+    # No active weight has a gradient: by how much it was scaled is not known.
+    look(momentum, weights, [torch.tensor([[0.0, 8.0]]), torch.tensor([[0.0, 4.0]])])
+
+    assert [average.tolist() for average in momentum.state_dict().values()] == [[[1.0, 0.5]], [[0.0, 0.25]]]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("clips", [False, True])
+def test_the_scale_of_a_grad_scaler_may_change(fused: bool, clips: bool) -> None:
+    averages = []
+    for scales in ([1.0] * 4, [4.0, 1024.0, 2.0, 0.5]):
+        model = mlp([10, 16, 4], generator=torch.Generator().manual_seed(0))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, fused=fused)
+        generator = torch.Generator().manual_seed(1)
+        sparsifier = recipes.snfs(model, optimizer, sparsity=0.8, update_every=2, stop_step=9, generator=generator)
+        for scale in scales:
+            scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+            optimizer.zero_grad()
+            loss = model(torch.randn(8, 10, generator=generator)).square().mean()
+            scaler.scale(loss).backward()
+            if clips:
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(model.parameters(), 0.125)
+            scaler.step(optimizer)
+            sparsifier.step()
+        averages.append(sparsifier.state_dict()["updates"]["0 Momentum"])
+
+    assert sparsifier.num_steps == 4
+    for name, average in averages[0].items():
+        assert bool(average.any())
+        torch.testing.assert_close(averages[1][name], average, rtol=1e-6, atol=1e-9)
 
 
 def test_layers_share_by_their_mean_momentum_and_grow_where_it_is_largest() -> None:

@@ -11,6 +11,7 @@ from gossamer.neurons.hidden import HiddenLayer, View
 from gossamer.neurons.ranks import check_ranks
 from gossamer.neurons.resize import resize_
 from gossamer.weights import MaskedWeight, is_held
+from gossamer.weights.undo import write_
 
 
 def remove_(
@@ -118,7 +119,7 @@ def fold_(hidden: HiddenLayer, neurons: Tensor) -> None:
     indices, width = hidden.reader.indices(), hidden.num_units
     constants = torch.where(neurons, hidden.constants().double(), 0.0)
     parts = hidden.reader.values().double() * constants[indices % width]
-    bias.data.copy_(bias.detach().double().index_add_(0, indices // width, parts))
+    write_(bias.data, bias.detach().double().index_add_(0, indices // width, parts).to(bias.dtype))
 
 
 def _remove_dead_of(hidden: HiddenLayer, optimizer: Optimizer | None) -> bool:

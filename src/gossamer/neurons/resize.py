@@ -8,6 +8,7 @@ from gossamer.neurons.hidden import HiddenLayer, Linear
 from gossamer.nn.parameter import set_data_
 from gossamer.weights.resize import take
 from gossamer.weights.state import move_state_
+from gossamer.weights.undo import keep_parameter, on_failure
 
 
 def resize_(hidden: HiddenLayer, neurons: Tensor, optimizer: Optimizer | None) -> None:
@@ -32,6 +33,7 @@ def resize_(hidden: HiddenLayer, neurons: Tensor, optimizer: Optimizer | None) -
 def _resize_bias_(layer: Linear, neurons: Tensor, optimizer: Optimizer | None) -> None:
     if layer.bias is not None:
         shape = layer.bias.shape
+        keep_parameter(layer.bias)
         set_data_(layer.bias, take(layer.bias.detach(), neurons, 0))
         move_state_(optimizer, layer.bias, shape, lambda tensor: take(tensor, neurons, 0))
 
@@ -39,4 +41,6 @@ def _resize_bias_(layer: Linear, neurons: Tensor, optimizer: Optimizer | None) -
 def _set_sizes_(layer: Linear, shape: tuple[int, ...]) -> None:
     # A truly sparse layer has them from its topology.
     if isinstance(layer, nn.Linear):
+        before = layer.out_features, layer.in_features
+        on_failure(lambda: _set_sizes_(layer, before))
         layer.out_features, layer.in_features = shape

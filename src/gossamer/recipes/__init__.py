@@ -26,6 +26,7 @@ from gossamer.recipes.rigl import rigl
 from gossamer.recipes.set_ import set_
 from gossamer.recipes.signed_constant import signed_constant_
 from gossamer.recipes.snfs import snfs
+from gossamer.recipes.soft_deep_r import soft_deep_r
 from gossamer.recipes.srigl import srigl
 from gossamer.recipes.static import static
 from gossamer.recipes.supermask import supermask_
@@ -64,6 +65,7 @@ __all__ = [
     "shuffled_ticket",
     "signed_constant_",
     "snfs",
+    "soft_deep_r",
     "srigl",
     "static",
     "supermask_",

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gossamer import budgets, counts, criteria, growth, schedules
+from gossamer import budgets, counts, growth
+from gossamer.recipes.rigl import rigl_update
 from gossamer.recipes.start import sparse_start
 from gossamer.sparsifier import Sparsifier
-from gossamer.updates import Exchange
 from gossamer.updates.exchange import Grow
 from gossamer.weights import Weight, numel
 
@@ -54,15 +54,8 @@ def gse(
     """
     if not candidates_per_active > 0.0:
         raise ValueError(f"candidates_per_active must be above 0, got {candidates_per_active}; 1.0 is the paper's")
-    update = Exchange(
-        drop=criteria.magnitude,
-        grow=_grow_guided(candidates_per_active),
-        drop_fraction=schedules.cosine(drop_fraction, 0.0, stop_step),
-        update_every=update_every,
-        stop_step=stop_step,
-        keep_regrown=True,
-        uses_gradient=True,
-    )
+    grow = _grow_guided(candidates_per_active)
+    update = rigl_update(update_every=update_every, stop_step=stop_step, drop_fraction=drop_fraction, grow=grow)
     weights = sparse_start(model, optimizer, sparsity=sparsity, budget=budget, generator=generator)
     return Sparsifier(weights, optimizer, updates=[update], generator=generator)
 

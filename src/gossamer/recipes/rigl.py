@@ -8,6 +8,7 @@ from gossamer import budgets, criteria, growth, schedules
 from gossamer.recipes.start import sparse_start
 from gossamer.sparsifier import Sparsifier
 from gossamer.updates import Exchange
+from gossamer.updates.exchange import Grow
 from gossamer.weights import Weight
 
 
@@ -45,15 +46,7 @@ def rigl(
         the dense gradient is searched tile by tile and never stored for a truly sparse weight. As in the authors' code
         a weight dropped and grown in one update stays as it was, and new ones start at zero.
     """
-    update = Exchange(
-        drop=criteria.magnitude,
-        grow=grow_by_gradient,
-        drop_fraction=schedules.cosine(drop_fraction, 0.0, stop_step),
-        update_every=update_every,
-        stop_step=stop_step,
-        keep_regrown=True,
-        uses_gradient=True,
-    )
+    update = rigl_update(update_every=update_every, stop_step=stop_step, drop_fraction=drop_fraction)
     weights = sparse_start(model, optimizer, sparsity=sparsity, budget=budget, generator=generator)
     return Sparsifier(weights, optimizer, updates=[update], generator=generator)
 
@@ -61,3 +54,16 @@ def rigl(
 def grow_by_gradient(weight: Weight, kept: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Grow where the dense gradient is largest, see `Exchange`."""
     return growth.gradient(weight.gradient_tiles(), kept, weight.closed_rows, weight.closed_columns, count=count)
+
+
+def rigl_update(*, update_every: int, stop_step: int, drop_fraction: float, grow: Grow = grow_by_gradient) -> Exchange:
+    """Return the update rule of RigL; see `rigl` for the arguments; `grow` may read the gradient."""
+    return Exchange(
+        drop=criteria.magnitude,
+        grow=grow,
+        drop_fraction=schedules.cosine(drop_fraction, 0.0, stop_step),
+        update_every=update_every,
+        stop_step=stop_step,
+        keep_regrown=True,
+        uses_gradient=True,
+    )

@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize
 
 from gossamer.recipes.untraced import untraced
 from gossamer.reparametrizations import finish_
+from gossamer.weights.undo import write_
 
 
 @final
@@ -46,11 +47,11 @@ class SeededValues(nn.Module):
 
     def decay_(self) -> None:
         """Make the first values smaller by the factor once."""
-        self.num_decays += int(self.num_decays >= 0)
+        write_(self.num_decays, self.num_decays + int(self.num_decays >= 0))
 
     def end_(self) -> None:
         """Make the first values zero for good."""
-        self.num_decays.fill_(-1)
+        write_(self.num_decays, -1)
 
     def first(self, weight: Tensor) -> Tensor:
         """Return the first values as they stand now, of the shape, type and device of the weight."""

@@ -1,6 +1,7 @@
 """Conformance: checks that any recipe can be put through, ours or a stranger's, with pytest or without."""
 
 from gossamer.testing.agreement import check_storages
+from gossamer.testing.failures import check_failures
 from gossamer.testing.fault import ConformanceError
 from gossamer.testing.letting_go import check_finalize
 from gossamer.testing.moves import check_updates
@@ -24,6 +25,7 @@ __all__ = [
     "Promise",
     "Trial",
     "check_counts",
+    "check_failures",
     "check_finalize",
     "check_ranks",
     "check_recipe",

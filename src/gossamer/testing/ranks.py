@@ -4,9 +4,9 @@ import hashlib
 import multiprocessing
 import pickle
 import tempfile
+from collections.abc import Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,39 +19,42 @@ from gossamer.testing.trial import Trial, seeded
 # What a rank saw: after each step the active entries of each weight and a digest of its values; and how it ended.
 Story = tuple[list[dict[str, tuple[list[int], str]]], str]
 SECONDS = 240
+# What a weight says that would change its length.
+REFUSAL = "which DistributedDataParallel cannot follow"
 
 
 def check_ranks(*trials: Trial) -> None:
     """Check that two processes with the same seed and batches of their own have the same weights after every step.
 
-    Both ranks train under `DistributedDataParallel`. Truly sparse weights whose number changes are passed over, as that
-    cannot follow them, and so are layers that change their size. Starting the processes takes seconds, so any number of
-    trials can be given at once.
+    Both ranks train under `DistributedDataParallel`, which cannot follow truly sparse weights whose number changes, nor
+    layers that change their size. A recipe that promises either, or that fits a truly sparse network to its pattern at
+    the start, may refuse it, in all ranks at the same step, and leaves the topologies as they were; up to there it is
+    held to the same. Starting the processes takes seconds, so any number of trials can be given at once.
 
     Raises:
-        ConformanceError: the ranks differ, or the recipe raised an error.
+        ConformanceError: the ranks differ, the recipe raised an error, or refuses by another than that of its weights.
         TypeError: a recipe cannot be sent to another process.
     """
-    alike = [trial for trial in trials if not trial.promise.resizes_at]
-    fit = [trial for trial in alike if trial.storage == "masked" or _keeps_length(trial)]
-    if not fit:
+    if not trials:
         return
     try:
-        pickle.dumps(fit)
+        pickle.dumps(trials)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise TypeError(
-            f"{fit[0]} cannot be sent to another process ({error}); define start, optimizer and promise at the top of "
-            "a module, or leave check_ranks out"
+            f"{trials[0]} cannot be sent to another process ({error}); define start, optimizer and promise at the top "
+            "of a module, or leave check_ranks out"
         ) from error
-    for trial, stories in zip(fit, zip(*_tell_all(fit), strict=True), strict=True):
+    for trial, stories in zip(trials, zip(*_tell_all(trials), strict=True), strict=True):
         _compare(trial, *stories)
 
 
-def _keeps_length(trial: Trial) -> bool:
-    return trial.promise.counts == "per weight" and not trial.promise.counts_change_at
+def _may_be_refused(trial: Trial, *, at_start: bool) -> bool:
+    promise = trial.promise
+    changes = at_start or promise.counts != "per weight" or bool(promise.counts_change_at)
+    return bool(promise.resizes_at) or (trial.storage == "truly sparse" and changes)
 
 
-def _tell_all(trials: list[Trial]) -> list[list[Story]]:
+def _tell_all(trials: Sequence[Trial]) -> list[list[Story]]:
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         ranks = [context.Process(target=_work, args=(folder, rank, trials)) for rank in (0, 1)]
@@ -71,7 +74,7 @@ def _tell_all(trials: list[Trial]) -> list[list[Story]]:
         return [pickle.loads((Path(folder) / f"{rank}").read_bytes()) for rank in (0, 1)]
 
 
-def _work(folder: str, rank: int, trials: list[Trial]) -> None:
+def _work(folder: str, rank: int, trials: Sequence[Trial]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     try:
@@ -87,7 +90,11 @@ def _train(trial: Trial, rank: int) -> Story:
     model = make_model(trial, generator)
     # It holds the parameters that it finds; a recipe with something to finish makes others of them.
     together = None if trial.promise.finish else DistributedDataParallel(model)
-    run = begin_on(trial, model, generator)
+    try:
+        run = begin_on(trial, model, generator)
+    except RuntimeError as error:
+        # A recipe that fits the network to its pattern first.
+        return seen, str(error)
     together = DistributedDataParallel(model) if together is None else together
     seen.append(_see(run))
     for step in range(1, trial.num_steps + 1):
@@ -123,6 +130,14 @@ def _compare(trial: Trial, one: Story, other: Story) -> None:
             if digest != other_digest:
                 rule = "ranks have the same values: the digest of rank 1 is that of rank 0"
                 raise trial.fault(rule, expected=digest, found=other_digest, step=step, weight=name)
-    if one[1] or other[1]:
-        problem: Any = one[1] or other[1]
-        raise trial.fault("ranks train without an error", expected="none", found=problem, step=len(one[0]) - 1)
+    step = max(0, len(one[0]) - 1)
+    if one[1] != other[1]:
+        raise trial.fault("ranks end alike", expected=one[1] or "no error", found=other[1] or "no error", step=step)
+    if one[1] and not (_may_be_refused(trial, at_start=not one[0]) and REFUSAL in one[1]):
+        raise trial.fault("ranks train without an error", expected="none", found=one[1], step=step)
+    if one[1] and _entries(one[0][-1:]) != _entries(one[0][-2:-1] or one[0][-1:]):
+        raise trial.fault("an update that is refused changes no topology", expected="none", found="a change", step=step)
+
+
+def _entries(seen: list[dict[str, tuple[list[int], str]]]) -> list[dict[str, list[int]]]:
+    return [{name: entries for name, (entries, _) in weights.items()} for weights in seen]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gossamer.neurons import fit_
-from gossamer.testing.run import Run, apart, begin, everything, first_difference, loss_at, same, train_step
+from gossamer.testing.run import Run, apart, begin, everything, loss_at, same, same_state, train_step
 from gossamer.testing.trial import Trial
 
 SCALE = 4.0
@@ -35,13 +35,13 @@ def check_resume(trial: Trial, *, saved_at: Sequence[int] = (2, 3, 4, 5, 7, 12))
     for start in [step for step in saved_at if step < trial.num_steps]:
         resumed = begin(trial, seed=100 + start)
         _load(resumed, files[start], backwards=bool(start % 2))
-        _same_state(resumed, files[start], f"what was saved after step {start} comes back", start)
+        same_state(resumed, files[start], f"what was saved after step {start} comes back", start)
         for step in range(start + 1, trial.num_steps + 1):
             train_step(resumed, step)
             _same_weights(
                 resumed, seen[step], f"resumed after step {start}, the run goes on as if it never broke", step
             )
-        _same_state(resumed, files[trial.num_steps], f"resumed after step {start}, the run ends alike", trial.num_steps)
+        same_state(resumed, files[trial.num_steps], f"resumed after step {start}, the run ends alike", trial.num_steps)
 
 
 def check_seed(trial: Trial) -> None:
@@ -100,8 +100,8 @@ def _scaled_step(run: Run, scaler: torch.amp.GradScaler, step: int, factor: floa
     run.optimizer.zero_grad()
     scaler.scale(loss_at(run, step) * factor).backward()
     scaler.step(run.optimizer)
-    # The scale stays: what remembers gradients, scaled as they come, may notice another one, which is no skipped step.
-    scaler.update(SCALE)
+    # After a step that it skips it halves the scale: what remembers gradients must not notice.
+    scaler.update()
     run.sparsifier.step()
 
 
@@ -133,10 +133,3 @@ def _load(run: Run, file: bytes, *, backwards: bool) -> None:
     parts = [("model", run.model), ("optimizer", run.optimizer), ("sparsifier", run.sparsifier)]
     for name, part in reversed(parts) if backwards else parts:
         part.load_state_dict(saved[name])  # type: ignore[attr-defined]
-
-
-def _same_state(run: Run, file: bytes, rule: str, step: int) -> None:
-    load = [torch.load(io.BytesIO(one), weights_only=True) for one in (file, everything(run))]
-    if difference := first_difference(load[0], load[1]):
-        path, expected, found = difference
-        raise run.trial.fault(f"{rule}: {path}", expected=expected, found=found, step=step)

@@ -155,3 +155,10 @@ def first_difference(one: Any, other: Any, ask: Callable[[Any, Any], bool] = sam
         if path not in mine or path not in theirs or not ask(mine[path], theirs[path]):
             return path, mine.get(path, "nothing"), theirs.get(path, "nothing")
     return None
+
+
+def same_state(run: Run, file: bytes, rule: str, step: int) -> None:
+    """Raise unless the whole state of a run is that of a file from `everything`, bit for bit."""
+    expected, found = (torch.load(io.BytesIO(one), weights_only=True) for one in (file, everything(run)))
+    if difference := first_difference(expected, found):
+        raise run.trial.fault(f"{rule}: {difference[0]}", expected=difference[1], found=difference[2], step=step)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from gossamer.testing.agreement import check_storages
+from gossamer.testing.failures import check_failures
 from gossamer.testing.letting_go import check_finalize
 from gossamer.testing.moves import check_updates
 from gossamer.testing.networks import CONVOLUTIONAL, LINEAR, Network
@@ -22,6 +23,7 @@ CHECKS: tuple[Check, ...] = (
     check_resume,
     check_seed,
     check_skipped_steps,
+    check_failures,
     check_finalize,
     check_storages,
     check_ranks,

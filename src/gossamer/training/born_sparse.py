@@ -141,6 +141,21 @@ def deep_r(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     )
 
 
+def soft_deep_r(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
+    """Start `recipes.soft_deep_r`."""
+    # Hotter than deep_r, so that absent weights lie deep enough for their number to stay near what was asked for.
+    return recipes.soft_deep_r(
+        model,
+        optimizer,
+        sparsity=plan.sparsity,
+        strength=1e-4,
+        temperature=1e-7,
+        stop_step=plan.stop_step(plan.num_steps + 1),
+        generator=plan.generator,
+        budget=plan.budget,
+    )
+
+
 def hold(model: nn.Module, optimizer: Optimizer, plan: Plan) -> Sparsifier:
     """Start `recipes.hold` on a network that was pruned before its first step."""
     weights = prunable(model)

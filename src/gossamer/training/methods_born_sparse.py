@@ -37,6 +37,16 @@ BORN_SPARSE = (
         make=born_sparse.deep_r,
     ),
     Method(
+        name="soft_deep_r",
+        label="soft-DeepR",
+        summary="weights keep their signs and sleep below zero; noise wakes them, so their number varies",
+        paper="Bellec et al. 2018, arXiv:1711.05136",
+        truly_sparse=False,
+        masked_only=True,
+        budget=uniform,
+        make=born_sparse.soft_deep_r,
+    ),
+    Method(
         name="dsr",
         label="DSR",
         summary="drop below a threshold that adapts, grow at random where most survive",

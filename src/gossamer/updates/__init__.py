@@ -19,6 +19,7 @@ from gossamer.updates.rewire import Rewire
 from gossamer.updates.shrink import Shrink
 from gossamer.updates.shrink_to import ShrinkTo
 from gossamer.updates.shrink_together import ShrinkTogether
+from gossamer.updates.soft_rewire import SoftRewire
 from gossamer.updates.superset import Superset
 from gossamer.updates.surgery import Surgery
 from gossamer.updates.survive import in_each, over_all
@@ -48,6 +49,7 @@ __all__ = [
     "Shrink",
     "ShrinkTo",
     "ShrinkTogether",
+    "SoftRewire",
     "Superset",
     "Surgery",
     "Threshold",

@@ -13,6 +13,7 @@ from gossamer.updates.change import Change
 from gossamer.updates.select import keep_best, open_places
 from gossamer.weights import MaskedWeight, Weight
 from gossamer.weights.state import move_state_
+from gossamer.weights.undo import assign_
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +123,7 @@ def forget_(optimizer: Optimizer) -> None:
         state = optimizer.state.get(parameter, {})
         # Else Adam would take moments that start at zero for settled ones.
         if isinstance(state.get("step"), Tensor):
-            state["step"] = torch.zeros_like(state["step"])
+            assign_(state, "step", torch.zeros_like(state["step"]))
 
 
 def _open(weight: MaskedWeight, optimizer: Optimizer) -> Change:

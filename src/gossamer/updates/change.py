@@ -63,7 +63,8 @@ class JointUpdate(Protocol):
 class Remembers(Protocol):
     """What an update has beside its rule if it must remember something from one step to the next.
 
-    Most hold no state: what changes is in the weights. The sparsifier saves and loads that of the others.
+    Most hold no state: what changes is in the weights. The sparsifier saves and loads that of the others. What an
+    update remembers it replaces and does not write to, so that the sparsifier can take it back if an update fails.
     """
 
     def begin(self, weights: list[Weight]) -> None:
@@ -87,9 +88,18 @@ def naming(weight: Weight, step: int) -> Iterator[None]:
 
 
 def learning_rate(optimizer: Optimizer, weight: Weight) -> float:
-    """Return the learning rate with which the optimizer moves a weight at present."""
-    groups = optimizer.param_groups
-    return next(float(group["lr"]) for group in groups if any(one is weight.parameter for one in group["params"]))
+    """Return the learning rate with which the optimizer moves a weight at present.
+
+    Raises:
+        ValueError: the optimizer does not hold the weight any more.
+    """
+    for group in optimizer.param_groups:
+        if any(one is weight.parameter for one in group["params"]):
+            return float(group["lr"])
+    raise ValueError(
+        f"the optimizer does not hold {weight.name} any more; leave its parameters as they were when the sparsifier "
+        "was made, or call finalize() first"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

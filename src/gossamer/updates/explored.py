@@ -101,6 +101,8 @@ def _packed(indices: Tensor, size: int) -> Tensor:
 
 def _union(seen: Tensor, indices: Tensor, size: int) -> Tensor:
     if seen.dtype == torch.uint8:
+        # What is remembered is replaced, so that a failing update can be taken back.
+        seen = seen.clone()
         _set(seen.numpy(), indices.numpy())
         return seen
     return _packed(torch.from_numpy(np.union1d(seen.numpy(), indices.numpy())), size)

@@ -11,16 +11,23 @@ from gossamer import counts, growth
 from gossamer.updates.allot import Dropped, apportion
 from gossamer.updates.change import Change, naming
 from gossamer.weights import MaskedWeight, Weight
+from gossamer.weights.view import cleared
+
+# Rows and columns of a tile of the dense gradient, and the tile.
+Piece = tuple[slice, slice, Tensor]
 
 
 @final
 class Momentum:
     """Average the dense gradient over the steps. It changes nothing itself; an update after it reads it.
 
-    m <- decay * m + (1 - decay) * dL/dw at every entry
+    m <- decay * m + (1 - decay) * factor * dL/dw at every entry
+    factor = <g, g> / <g, dL/dw> over the active weights, g the gradient that moved them
 
     Only of masked weights: that of an absent entry takes the dense gradient of every step, and as much memory as a
-    dense weight. Under a GradScaler the gradients count as they are scaled.
+    dense weight. The factor, one for the whole model, is 1 unless the gradient was scaled on its way: so a GradScaler
+    may change its scale, and what is clipped by its norm counts as it is clipped. zero_grad() comes after
+    sparsifier.step().
 
     Args:
         decay: how much of the average stays at a step, in [0, 1).
@@ -61,13 +68,16 @@ class Momentum:
         self, weights: list[Weight], step: int, *, optimizer: Optimizer, generator: torch.Generator
     ) -> list[Change]:
         """Take the gradient of the step into the average."""
+        tiles = []
         for weight in weights:
-            average, width = self._averages[weight.name], max(1, weight.closed_columns.numel())
             with naming(weight, step):
-                for first, tile in weight.gradient_tiles():
-                    top, left = first // width, first % width
-                    part = average[top : top + tile.shape[0], left : left + tile.shape[1]]
-                    part.mul_(self._decay).add_(tile.to(part.dtype), alpha=1.0 - self._decay)
+                tiles.append([(*_cut(weight, first, tile), tile) for first, tile in weight.gradient_tiles()])
+        factor = _factor(weights, tiles)
+        for weight, pieces in zip(weights, tiles, strict=True):
+            # What is remembered is replaced, so that a failing update can be taken back.
+            self._averages[weight.name] = average = self._decay * self._averages[weight.name]
+            for rows, columns, tile in pieces:
+                average[rows, columns].add_(tile.to(average.dtype), alpha=factor * (1.0 - self._decay))
         return []
 
     def tiles(self, weight: Weight) -> Iterator[tuple[int, Tensor]]:
@@ -99,6 +109,28 @@ class Momentum:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from saved averages."""
         self._averages = {name: state[name].to(average).clone() for name, average in self._averages.items()}
+
+
+def _cut(weight: Weight, first: int, tile: Tensor) -> tuple[slice, slice]:
+    """The rows and columns of a tile."""
+    top, left = divmod(first, max(1, weight.closed_columns.numel()))
+    return slice(top, top + tile.shape[0]), slice(left, left + tile.shape[1])
+
+
+def _factor(weights: list[Weight], tiles: list[list[Piece]]) -> float:
+    """By what the optimizer's gradient is larger than the recorded one; 0 where no active weight has any."""
+    taken = shared = 0.0
+    for weight, pieces in zip(weights, tiles, strict=True):
+        gradient = weight.parameter.grad
+        if gradient is None:
+            raise RuntimeError(cleared(weight.name))
+        # Zero where nothing is active.
+        matrix = gradient.detach().reshape(weight.closed_rows.numel(), weight.closed_columns.numel())
+        for rows, columns, tile in pieces:
+            part = matrix[rows, columns].flatten().float()
+            taken += float(part @ part)
+            shared += float(part @ tile.flatten().float())
+    return taken / shared if shared else 0.0
 
 
 def _zeros(weight: Weight) -> Tensor:

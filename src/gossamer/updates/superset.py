@@ -16,7 +16,8 @@ from gossamer.updates.change import Change, learning_rate, naming
 from gossamer.updates.reselect import latent, swap
 from gossamer.updates.select import keep_best, open_places
 from gossamer.weights import MaskedWeight, Weight
-from gossamer.weights.state import move_state_
+from gossamer.weights.state import clear_state_
+from gossamer.weights.undo import write_
 
 
 @final
@@ -131,7 +132,7 @@ class Superset:
         values = torch.where(_reach(weight), beside, values)
         # Absent entries are zero in the parameter, active ones in the latent values.
         weight.latent = values.masked_fill(weight.mask, 0.0)
-        weight.parameter.data.copy_(l1_step(weight.parameter.data, threshold=threshold))
+        write_(weight.parameter.data, l1_step(weight.parameter.data, threshold=threshold))
 
 
 def _score(weight: MaskedWeight) -> Tensor:
@@ -144,6 +145,4 @@ def _reach(weight: MaskedWeight) -> Tensor:
 
 def _forget_outside(weight: MaskedWeight, optimizer: Optimizer) -> None:
     """What left the backward set must not come back with old momentum."""
-    gone = ~_reach(weight)
-    parameter = weight.parameter
-    move_state_(optimizer, parameter, parameter.shape, lambda tensor: tensor.masked_fill_(gone, 0))
+    clear_state_(optimizer, weight.parameter, ~_reach(weight))

@@ -13,7 +13,7 @@ from gossamer.budgets import Budget
 from gossamer.updates.change import Change
 from gossamer.updates.reselect import latent
 from gossamer.weights import MaskedWeight, Weight
-from gossamer.weights.state import move_state_
+from gossamer.weights.state import clear_state_
 
 
 class FirstValues(Protocol):
@@ -97,9 +97,10 @@ class Track:
         entering = mask & ~old
         values[entering] += first.first(values)[entering]
         mine.set_mask_(mask)
+        # set_mask_ has seen to it that all of this can be taken back.
         mine.parameter.data.copy_(values.masked_fill(~mask, 0.0))
         mine.keep_latent_(trained=True)
-        move_state_(optimizer, mine.parameter, mine.parameter.shape, lambda tensor: tensor.masked_fill_(~mask, 0))
+        clear_state_(optimizer, mine.parameter, ~mask)
         if self.zero_step is not None and step >= self.zero_step:
             first.end_()
         else:

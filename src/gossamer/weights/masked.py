@@ -12,8 +12,9 @@ from torch.utils.hooks import RemovableHandle
 from gossamer.nn.parameter import set_data_
 from gossamer.weights.recorded import on_gradient
 from gossamer.weights.resize import take
-from gossamer.weights.state import move_state_
+from gossamer.weights.state import clear_state_at_, move_state_
 from gossamer.weights.tiles import GradientTiles, over_ranks, tiles, unseen
+from gossamer.weights.undo import clear_, keep_attributes, keep_entries, keep_parameter, write_, write_at_
 from gossamer.weights.view import cleared, nothing_closed
 
 
@@ -105,6 +106,7 @@ class MaskedWeight:
 
     def set_values_(self, values: Tensor) -> None:
         """Give the active weights other values; see `Weight`."""
+        keep_entries(self._parameter.data)
         self._parameter.data[self.mask] = values.to(self._parameter.dtype)
 
     def gradient(self) -> Tensor:
@@ -134,31 +136,36 @@ class MaskedWeight:
         """
         if mask.shape != self.mask.shape:
             raise ValueError(f"mask has shape {tuple(mask.shape)}, {self.name} has {self.shape}; they must agree")
-        if self.latent is not None:
-            self._parameter.data.copy_(self.dense_values())
+        dense = None if self.latent is None else self.dense_values()
         self.mask = mask.to(self.mask.device).clone()
-        self._conceal_()
+        if dense is None:
+            self.apply_mask_()
+        else:
+            self.latent = dense.masked_fill(self.mask, 0.0)
+            write_(self._parameter.data, dense.masked_fill_(~self.mask, 0.0))
 
     def apply_mask_(self) -> None:
         """Set inactive weights to zero, whatever an optimizer made of them."""
         if (gaps := self._gaps()) is not None:
-            self._parameter.data.masked_fill_(gaps, 0.0)
+            clear_(self._parameter.data, gaps)
 
     def change_(self, kept: Tensor, grown: Tensor, grown_values: Tensor, optimizer: Optimizer | None) -> None:
         """Keep some active weights, add others, and clear the state of what changed; see `Weight`."""
         dense = None if self.latent is None else self.dense_values()
+        indices = self.indices()
         survivors = torch.zeros(self.mask.numel(), dtype=torch.bool, device=self.mask.device)
-        survivors[self.indices()[kept]] = True
-        self.mask = self._joined(survivors, kept, grown).view(self.shape)
-        self.apply_mask_()
-        if grown.numel():
-            places = torch.unravel_index(grown, self.shape)
-            self._parameter.data[places] = grown_values.to(self._parameter.dtype)
+        survivors[indices[kept]] = True
+        joined = self._joined(survivors, kept, grown)
+        # Nothing else changes its state or its value: what is absent before and after is zero.
+        dropped = indices[~survivors[indices]]
+        self.mask = joined.view(self.shape)
+        write_at_(self._parameter.data, 0, dropped)
+        write_at_(self._parameter.data, grown_values.to(self._parameter.dtype), grown)
         if dense is not None:
             self.latent = dense.masked_fill_(self.mask, 0.0)
-        # Zero outside the survivors: dropped weights must not come back with old momentum.
-        gone = ~survivors.view(self.shape)
-        move_state_(optimizer, self._parameter, self._parameter.shape, lambda tensor: tensor.masked_fill_(gone, 0))
+        # Dropped weights must not come back with old momentum, nor others with what an optimizer put there.
+        for changed in (dropped, grown):
+            clear_state_at_(optimizer, self._parameter, changed)
         self._parameter.grad = None
 
     def resize_(self, rows: Tensor, columns: Tensor, optimizer: Optimizer | None) -> None:
@@ -183,6 +190,13 @@ class MaskedWeight:
             self._dense_gradient = take(take(self._dense_gradient, rows, 0), columns, 1)
         self._seen = [(take(inputs, columns, 1), take(grads, rows, 1)) for inputs, grads in self._seen]
         self.closed_rows, self.closed_columns = take(self.closed_rows, rows, 0), take(self.closed_columns, columns, 0)
+
+    def remember(self) -> None:
+        """Have what an update changes taken back if it fails; see `undo.all_or_nothing`."""
+        keep_attributes(self)
+        keep_parameter(self._parameter)
+        # Small, and whoever closes rows may write to them.
+        self.closed_rows, self.closed_columns = self.closed_rows.clone(), self.closed_columns.clone()
 
     def before_step_(self) -> None:
         """Show the optimizer the dense values, if it trains the latent ones."""

@@ -25,6 +25,7 @@ from gossamer.weights.resize import destinations, take
 from gossamer.weights.rough import RoughGradient, rough_gradient
 from gossamer.weights.state import move_state_
 from gossamer.weights.tiles import GradientTiles, over_ranks, trains_together, unseen
+from gossamer.weights.undo import keep_attributes, keep_parameter, on_failure, write_
 from gossamer.weights.view import cleared, nothing_closed
 
 
@@ -82,7 +83,7 @@ class SparseWeight:
 
     def set_values_(self, values: Tensor) -> None:
         """Give the active weights other values; see `Weight`."""
-        self.module.values.data.copy_(values)
+        write_(self.module.values.data, values)
 
     def gradient(self) -> Tensor:
         """Return the gradient of the active weights; see `Weight`."""
@@ -122,6 +123,15 @@ class SparseWeight:
         self.module.values.grad = None
         self.closed_rows, self.closed_columns = take(self.closed_rows, rows, 0), take(self.closed_columns, columns, 0)
         self._seen = [(take(inputs, columns, 1), take(grads, rows, 1)) for inputs, grads in self._seen]
+
+    def remember(self) -> None:
+        """Have what an update changes taken back if it fails; see `undo.all_or_nothing`."""
+        keep_attributes(self)
+        places, values = self.module.topology, self.module.values.data
+        keep_parameter(self.module.values)
+        on_failure(lambda: self.module.replace_(places, values))
+        # Small, and whoever closes rows may write to them.
+        self.closed_rows, self.closed_columns = self.closed_rows.clone(), self.closed_columns.clone()
 
     def attach(self) -> None:
         """Listen to the layer from now on; torch.compile passes over hooks that come after it."""

@@ -7,13 +7,25 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gossamer.weights.undo import assign_, clear_, write_at_
+
 
 def move_state_(
     optimizer: Optimizer | None, parameter: nn.Parameter, shape: torch.Size, move: Callable[[Tensor], Tensor]
 ) -> None:
     """Apply `move` to every tensor of this shape that the optimizer keeps for the parameter, whatever its class."""
     if optimizer is not None and parameter in optimizer.state:
-        optimizer.state[parameter] = _moved(optimizer.state[parameter], shape, move)
+        assign_(optimizer.state, parameter, _moved(optimizer.state[parameter], shape, move))
+
+
+def clear_state_(optimizer: Optimizer | None, parameter: nn.Parameter, gone: Tensor) -> None:
+    """Set what the optimizer keeps for some entries of a parameter to zero; `gone` is bool, of its shape."""
+    move_state_(optimizer, parameter, parameter.shape, lambda tensor: clear_(tensor, gone))
+
+
+def clear_state_at_(optimizer: Optimizer | None, parameter: nn.Parameter, indices: Tensor) -> None:
+    """Set what the optimizer keeps for a few entries of a parameter to zero: linear indices, shape [n], int64."""
+    move_state_(optimizer, parameter, parameter.shape, lambda tensor: write_at_(tensor, 0, indices))
 
 
 def _moved(value: Any, shape: torch.Size, move: Callable[[Tensor], Tensor]) -> Any:
@@ -24,5 +36,6 @@ def _moved(value: Any, shape: torch.Size, move: Callable[[Tensor], Tensor]) -> A
         return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
     if isinstance(value, (MutableMapping, MutableSequence)):
         for key in list(value) if isinstance(value, MutableMapping) else range(len(value)):
-            value[key] = _moved(value[key], shape, move)
+            if (moved := _moved(value[key], shape, move)) is not value[key]:
+                assign_(value, key, moved)
     return value
