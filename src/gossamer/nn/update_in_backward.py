@@ -54,13 +54,13 @@ _REGISTERED: dict[int, tuple[weakref.ref[Tensor], InBackward, int]] = {}
 def update_in_backward(optimizer: Optimizer) -> InBackward:
     """Have the parameters of `gs.nn.Sequential`'s runs updated during `backward()`, where their gradients are summed.
 
-    The gradient is never stored: that saves its memory and the way there and back, which for a small sparse layer takes
-    as long as the products. `optimizer.step()` stays in the loop for all other parameters; what the optimizer
-    remembers, schedules of its learning rate and its state_dict are as without. Each `backward()` in training mode is
-    a step: this is not for gradients that are accumulated over several batches, clipped, scaled or read, nor for
+    No gradient outlives its layer's update, which saves memory; a step takes about as long as without.
+    `optimizer.step()` stays in the loop for all other parameters; what the optimizer remembers, schedules of its
+    learning rate and its state_dict are as without, and recipes make the same masks. Each `backward()` in training mode
+    is a step: this is not for gradients that are accumulated over several batches, clipped, scaled or read, nor for
     `torch.autograd.grad`. Parameters with hooks, with a `.grad` that is not None, and those of layers that something
-    listens to (as gradient growth does before it acts), are left to `optimizer.step()`; so are all in eval mode and
-    in a process group.
+    listens to (as gradient growth does before it acts), are left to `optimizer.step()`; so are all in eval mode and in
+    a process group.
 
     Args:
         optimizer: torch's SGD, Adam or AdamW itself, not amsgrad, not differentiable.
