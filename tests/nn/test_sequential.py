@@ -113,6 +113,12 @@ def test_a_dense_layer_at_the_end_may_be_frozen(frozen: str) -> None:
             torch.testing.assert_close(mine, other)
 
 
+@pytest.mark.parametrize(("features", "outputs"), [(33, 17), (4097, 16)])
+def test_a_larger_dense_layer_stays_torchs(features: int, outputs: int) -> None:
+    run = [sparse(37, features, sparsity=0.99), nn.ReLU(), nn.Linear(features, outputs)]
+    assert type(Sequential(*run)(inputs(4, 37)).grad_fn).__name__ == "AddmmBackward0"
+
+
 @pytest.mark.parametrize("what", ["hook", "parametrization", "pruned by torch", "subclass"])
 def test_a_dense_layer_that_is_more_than_one_is_called_itself(what: str) -> None:
     run, calls = modules("ReLU", last=3), []

@@ -17,8 +17,8 @@ from gossamer.nn.relu import ReLU
 from gossamer.nn.sparse_linear import SparseLinear
 from gossamer.nn.update_in_backward import is_asked_for, rule_of
 
-# Outputs of a dense layer below which it runs with the sparse ones before it: a classifier's last.
-_FEW = 16
+# Outputs, and weights, up to which a dense layer runs with the sparse ones before it: a classifier's last.
+_FEW, _FEW_WEIGHTS = 16, 1 << 16
 
 
 class Sequential(nn.Sequential):
@@ -26,8 +26,9 @@ class Sequential(nn.Sequential):
 
     A `SparseLinear` with the activation and dropout behind it (torch's ReLU, or ReLU, AllReLU and Dropout of this
     package), and all such that follow, make one step of autograd, in which a ReLU costs nothing. Results have the same
-    bits; but where an `nn.Linear` of at most 16 outputs follows, it joins, and its sums are added in another order than
-    torch's. A hook on one of these modules, autocast, a compiler or a transform of functions sees them one by one.
+    bits; but where an `nn.Linear` of at most 16 outputs and 65,536 weights follows, it joins, and its sums are added in
+    another order than torch's. A hook on one of these modules, autocast, a compiler or a transform of functions sees
+    them one by one.
 
     Input: what the first module takes. Output: what the last one returns. It is made of modules, or of one OrderedDict
     of them, as torch's.
@@ -85,7 +86,7 @@ def _link(module: nn.Module | None) -> Link | None:
     held: Any = module.__dict__["_parameters"]
     outputs, features = module.__dict__["out_features"], module.__dict__["in_features"]
     weight = held.get("weight")
-    if outputs > _FEW or weight is None or weight.shape != (outputs, features):
+    if outputs > _FEW or outputs * features > _FEW_WEIGHTS or weight is None or weight.shape != (outputs, features):
         return None
     return Link(weight, held["bias"], all_places(outputs, features), None)
 
