@@ -30,9 +30,9 @@ class Rule(NamedTuple):
         parameter: what is updated, contiguous, float32 or float64, on the CPU.
         states: what the optimizer remembers of it, contiguous, shapes and dtypes as the parameter: SGD's momentum or
             nothing, Adam's two averages.
-        numbers: settings; of SGD: learning rate, weight decay, momentum, 1 - dampening, 1 with Nesterov's momentum, 1
-            at the first step; of Adam: learning rate over the first average's correction, the root of the second's,
-            two decay rates, epsilon, weight decay of the gradient, factor of the parameter.
+        numbers: settings, learning rate and weight decay of the gradient first; then of SGD: momentum, 1 - dampening, 1
+            with Nesterov's momentum, 1 at the first step; of Adam, whose learning rate is over the first average's
+            correction: the root of the second's, two decay rates, epsilon, factor of the parameter.
         descends: False: the gradient is followed upwards.
     """
 
@@ -52,14 +52,13 @@ def apply(rule: Rule, grad: Tensor, others: int = 0, groups: int = 1) -> None:
         groups: parts that make up the gradient.
     """
     count = grad.numel()
-    settings = array("d", (*rule.numbers, 1.0 if rule.descends else -1.0))
-    kind = _adam_task if len(rule.states) == 2 else _sgd_task
-    states = tuple(state.data_ptr() for state in rule.states)
+    settings = array("d", (1.0 if rule.descends else -1.0, *rule.numbers))
+    first, second, *_ = (*(state.data_ptr() for state in rule.states), 0, 0)
     threads.run(
-        kind(NUMPY[grad.dtype]),
+        _task(NUMPY[grad.dtype], (0,) * len(rule.states)),
         [
-            *(rule.parameter.data_ptr(), grad.data_ptr(), others, count, groups, settings.buffer_info()[0]),
-            *(*states, 0, 0)[:2],
+            *(rule.parameter.data_ptr(), grad.data_ptr(), others, first, second),
+            *(settings.buffer_info()[0], len(settings), count, groups),
         ],
         num_blocks=max(1, min(torch.get_num_threads(), count // _ALONE)),
     )
@@ -70,8 +69,9 @@ def apply(rule: Rule, grad: Tensor, others: int = 0, groups: int = 1) -> None:
 
 
 @njit(**OPTIONS)
-def _gather(grad, others, sign, decay, values):
+def _gather(values, grad, others, settings):
     """Add up the parts of the gradient, turn it to where the sum is to fall, and add the weight decay."""
+    sign, decay = values.dtype.type(settings[0]), values.dtype.type(settings[2])
     for group in range(others.shape[0]):
         part = others[group]
         for slot in range(grad.size):
@@ -81,14 +81,18 @@ def _gather(grad, others, sign, decay, values):
 
 
 @njit(**OPTIONS)
-def _plain(values, grad, rate):
+def _plain(values, grad, settings):
+    rate = values.dtype.type(settings[1])
     for slot in range(grad.size):
         values[slot] -= rate * grad[slot]
 
 
 @njit(**OPTIONS)
-def _with_momentum(values, grad, states, rate, momentum, share, nesterov):
-    if nesterov:
+def _with_momentum(values, grad, states, settings):
+    rate, momentum = values.dtype.type(settings[1]), values.dtype.type(settings[3])
+    # The first step's momentum is the gradient itself, whatever the dampening.
+    share = values.dtype.type(1 if settings[6] else settings[4])
+    if settings[5]:
         for slot in range(grad.size):
             moved = momentum * states[slot] + share * grad[slot]
             states[slot] = moved
@@ -100,67 +104,34 @@ def _with_momentum(values, grad, states, rate, momentum, share, nesterov):
             values[slot] -= rate * moved
 
 
-@cache
-def _sgd_task(real):
-    """Compile the task of SGD; its data: see `apply`."""
-
-    @TASK
-    def run(data):
-        numbers = carray(data, threads.COUNTERS)[threads.NUMBERS :]
-        count, groups = numbers[3], numbers[4]
-        values = carray(pointer(numbers[0]), count, real)
-        grad = carray(pointer(numbers[1]), count, real)
-        others = carray(pointer(numbers[2]), (groups - 1, count), real)
-        settings = carray(pointer(numbers[5]), 7, np.float64)
-        rate, decay, momentum = real(settings[0]), real(settings[1]), real(settings[2])
-        nesterov, first, sign = settings[4] != 0, settings[5] != 0, real(settings[6])
-        # The first step's momentum is the gradient itself, whatever the dampening.
-        share = real(1) if first else real(settings[3])
-        states = carray(pointer(numbers[6]), count if numbers[6] else 0, real)
-        blocks = carray(data, threads.NUMBERS)[1]
-        mine = claim(data, 0)
-        block = next_block(data, mine)
-        while block >= 0:
-            last = count * (block + 1) // blocks
-            for start in range(count * block // blocks, last, _CHUNK):
-                stop = min(start + _CHUNK, last)
-                mine_values, mine_grad = values[start:stop], grad[start:stop]
-                _gather(mine_grad, others[:, start:stop], sign, decay, mine_values)
-                if states.size:
-                    _with_momentum(mine_values, mine_grad, states[start:stop], rate, momentum, share, nesterov)
-                else:
-                    _plain(mine_values, mine_grad, rate)
-            block = next_block(data, mine)
-
-    return run.address
-
-
 @njit(**OPTIONS)
-def _with_averages(values, grad, first, second, rate, root, one, two, rest, epsilon, keeps):
+def _with_averages(values, grad, first, second, settings):
+    rate, root = values.dtype.type(settings[1]), values.dtype.type(settings[3])
+    near, kept = values.dtype.type(1 - settings[4]), values.dtype.type(settings[5])
+    rest, epsilon = values.dtype.type(1 - settings[5]), values.dtype.type(settings[6])
+    factor = values.dtype.type(settings[7])
     for slot in range(grad.size):
         g = grad[slot]
-        mean = first[slot] + one * (g - first[slot])
-        square = two * second[slot] + rest * g * g
+        mean = first[slot] + near * (g - first[slot])
+        square = kept * second[slot] + rest * g * g
         first[slot], second[slot] = mean, square
-        values[slot] = keeps * values[slot] - rate * mean / (np.sqrt(square) / root + epsilon)
+        values[slot] = factor * values[slot] - rate * mean / (np.sqrt(square) / root + epsilon)
 
 
 @cache
-def _adam_task(real):
-    """Compile the task of Adam and AdamW; its data: see `apply`."""
+def _task(real, states):
+    """Compile the task that updates, with no, one or two `states`: () for none, (0,) for one; its data: see `apply`."""
 
     @TASK
     def run(data):
         numbers = carray(data, threads.COUNTERS)[threads.NUMBERS :]
-        count, groups = numbers[3], numbers[4]
+        count, groups = numbers[7], numbers[8]
         values = carray(pointer(numbers[0]), count, real)
         grad = carray(pointer(numbers[1]), count, real)
         others = carray(pointer(numbers[2]), (groups - 1, count), real)
-        settings = carray(pointer(numbers[5]), 8, np.float64)
-        rate, root = real(settings[0]), real(settings[1])
-        one, two, rest = real(1 - settings[2]), real(settings[3]), real(1 - settings[3])
-        epsilon, decay, keeps = real(settings[4]), real(settings[5]), real(settings[6])
-        first, second = carray(pointer(numbers[6]), count, real), carray(pointer(numbers[7]), count, real)
+        first = carray(pointer(numbers[3]), count if len(states) > 0 else 0, real)
+        second = carray(pointer(numbers[4]), count if len(states) > 1 else 0, real)
+        settings = carray(pointer(numbers[5]), numbers[6], np.float64)
         blocks = carray(data, threads.NUMBERS)[1]
         mine = claim(data, 0)
         block = next_block(data, mine)
@@ -168,10 +139,14 @@ def _adam_task(real):
             last = count * (block + 1) // blocks
             for start in range(count * block // blocks, last, _CHUNK):
                 stop = min(start + _CHUNK, last)
-                part, mine_grad = values[start:stop], grad[start:stop]
-                _gather(mine_grad, others[:, start:stop], real(settings[7]), decay, part)
-                averages = first[start:stop], second[start:stop]
-                _with_averages(part, mine_grad, *averages, rate, root, one, two, rest, epsilon, keeps)
+                part, part_grad = values[start:stop], grad[start:stop]
+                _gather(part, part_grad, others[:, start:stop], settings)
+                if len(states) == 2:
+                    _with_averages(part, part_grad, first[start:stop], second[start:stop], settings)
+                elif len(states) == 1:
+                    _with_momentum(part, part_grad, first[start:stop], settings)
+                else:
+                    _plain(part, part_grad, settings)
             block = next_block(data, mine)
 
     return run.address

@@ -148,8 +148,8 @@ def _adam(parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Ru
     rate, decay, steps = float(group["lr"]), float(group["weight_decay"]), float(state["step"]) + 1
     apart = group.get("decoupled_weight_decay", False)
     numbers = (
-        *(rate / (1 - first**steps), math.sqrt(1 - second**steps), first, second, group["eps"]),
-        *(0.0 if apart else decay, 1 - rate * decay if apart else 1.0),
+        *(rate / (1 - first**steps), 0.0 if apart else decay, math.sqrt(1 - second**steps), first, second),
+        *(group["eps"], 1 - rate * decay if apart else 1.0),
     )
     rule = _made(parameter, (state["exp_avg"], state["exp_avg_sq"]), numbers, group)
     if rule is not None:
