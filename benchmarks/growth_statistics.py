@@ -2,15 +2,16 @@
 
     GOSSAMER_DATA=/path/to/data OMP_NUM_THREADS=1 python benchmarks/growth_statistics.py --sparsity 0.98 --method rigl
 
-The training of growth.py's experiment cifar, on rows held back from training. A row is a moment: before and
-after an exchange, and some steps later. Each is evaluated with the running statistics as they are; with those anew of
-the filters that had no input before the exchange and have one now; with all anew (`gs.statistics.reestimate_`); and
-with those of each test batch, as in training.
+The training of growth.py's experiment cifar, on rows held back from training. A row is a moment: before and after an
+exchange, and some steps later. Each is evaluated with the running statistics as they are; with those taken anew of the
+filters alone whose variance is a hundred times the running one; with all anew (`gs.statistics.reestimate_`); and with
+those of each test batch, as in training.
 """
 
 import argparse
 import copy
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from growth_networks import Ready, load, make_ready
@@ -24,16 +25,7 @@ from gossamer.data import Dataset
 from gossamer.training import evaluate
 
 MOMENTS = (1, 2, 5, 10, 20, 40, 80)
-BATCHES = 40
-
-
-def live_filters(ready: Ready) -> list[Tensor]:
-    """Return which outputs of each convolution have an input, in the order of the layers."""
-    weights = ready.sparsifier.weights if ready.sparsifier else []
-    shapes = [torch.zeros(weight.shape, dtype=torch.bool) for weight in weights if len(weight.shape) == 4]
-    for shape, weight in zip(shapes, weights, strict=False):
-        shape.view(-1)[weight.indices()] = True
-    return [shape.flatten(1).any(1) for shape in shapes]
+BATCHES = 20
 
 
 def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
@@ -47,13 +39,18 @@ def anew(model: nn.Module, dataset: Dataset, batch_size: int) -> nn.Module:
     return fresh
 
 
+def woken(model: nn.Module, fresh: nn.Module) -> list[Tensor]:
+    """Return which filters of each layer vary a hundred times as much as the running statistics say."""
+    pairs = zip(norms(model), norms(fresh), strict=True)
+    return [norm.get_buffer("running_var") < 0.01 * other.get_buffer("running_var") for norm, other in pairs]
+
+
 def partly_anew(model: nn.Module, fresh: nn.Module, chosen: list[Tensor]) -> nn.Module:
     """Return a copy with the statistics of some filters taken from `fresh`."""
     mixed = copy.deepcopy(model)
     for norm, other, filters in zip(norms(mixed), norms(fresh), chosen, strict=True):
-        for own, theirs in zip(norm.buffers(), other.buffers(), strict=True):
-            if own.dim():
-                own[filters] = theirs[filters]
+        for name in ("running_mean", "running_var"):
+            norm.get_buffer(name)[filters] = other.get_buffer(name)[filters]
     return mixed
 
 
@@ -65,31 +62,31 @@ def by_its_batch(model: nn.Module) -> nn.Module:
     return own
 
 
-def accuracies(ready: Ready, dataset: Dataset, trial: Trial, revived: list[Tensor]) -> list[float]:
-    fresh = anew(ready.model, dataset, trial.config.batch_size)
-    ways = (ready.model, partly_anew(ready.model, fresh, revived), fresh, by_its_batch(ready.model))
-    return [evaluate(model, dataset)[1] for model in ways]
+def look(when: str, model: nn.Module, dataset: Dataset, batch_size: int) -> tuple[str, list[str]]:
+    """Return a row: when, how many filters were woken, and the accuracies."""
+    fresh = anew(model, dataset, batch_size)
+    chosen = woken(model, fresh)
+    ways = (model, partly_anew(model, fresh, chosen), fresh, by_its_batch(model))
+    found = [f"{100 * evaluate(way, dataset)[1]:.1f}" for way in ways]
+    return when, [str(sum(int(filters.sum()) for filters in chosen)), *found]
 
 
-def moments(trial: Trial, dataset: Dataset, ready: Ready) -> Iterator[tuple[str, str, list[float]]]:
-    """Train, and yield what was reached before and after each exchange, and how many filters came to life in it."""
-    revived = [torch.zeros_like(live) for live in live_filters(ready)]
-    last, number = -1, 0
+def moments(trial: Trial, dataset: Dataset, ready: Ready) -> Iterator[tuple[str, list[str]]]:
+    """Train, and yield a row before and after each exchange."""
+    last, number, size = -1, 0, trial.config.batch_size
     for epoch in range(trial.config.epochs):
         order = torch.Generator().manual_seed(trial.config.seed * 1_000_003 + epoch)
-        for rows in gs.data.batches(len(dataset.train_inputs), batch_size=trial.config.batch_size, generator=order):
+        for rows in gs.data.batches(len(dataset.train_inputs), batch_size=size, generator=order):
             set_learning_rate(trial, ready, number)
-            live, before = live_filters(ready), copy.deepcopy(ready.model)
+            before = copy.deepcopy(ready.model)
             changed = step(dataset, ready, rows)
             number += 1
             if changed:
-                yield "one step before", "", accuracies(ready._replace(model=before), dataset, trial, revived)
-                revived = [now & ~was for now, was in zip(live_filters(ready), live, strict=True)]
+                yield look("one step before", before, dataset, size)
                 last = number
-            if last >= 0 and (changed or number - last in MOMENTS):
-                count = str(sum(int(filters.sum()) for filters in revived)) if changed else ""
-                when = f"exchange, step {number}" if changed else f"{number - last} steps after"
-                yield when, count, accuracies(ready, dataset, trial, revived)
+                yield look(f"exchange, step {number}", ready.model, dataset, size)
+            elif last >= 0 and number - last in MOMENTS:
+                yield look(f"{number - last} after", ready.model, dataset, size)
 
 
 def main() -> None:
@@ -104,14 +101,11 @@ def main() -> None:
     trial = Trial(**{**vars(trial), "validation": True})
     torch.manual_seed(options.seed)
     dataset = load(trial)
-    found = [
-        row for row, _ in zip(moments(trial, dataset, make_ready(trial, dataset)), range(options.rows), strict=False)
-    ]
+    found = list(islice(moments(trial, dataset, make_ready(trial, dataset)), options.rows))
     say(f"{trial.label} at {options.sparsity:g}, {trial.panel}; % of {len(dataset.test_targets):,} rows held back")
-    names = ("running", "revived anew", "all anew", "of the batch")
-    columns = {"revived": [count for _, count, _ in found]}
-    columns |= {name: [f"{100 * row[place]:.1f}" for _, _, row in found] for place, name in enumerate(names)}
-    show_table("moment", [when for when, _, _ in found], columns)
+    names = ("woken", "running", "woken anew", "all anew", "batch's")
+    columns = {name: [row[place] for _, row in found] for place, name in enumerate(names)}
+    show_table("moment", [when for when, _ in found], columns)
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ def evaluate(model: nn.Module, dataset: Dataset, *, batch_size: int = 1000) -> t
 def renew_statistics_(model: nn.Module, dataset: Dataset, *, batch_size: int, seed: int) -> None:
     """Take the running statistics of batch normalisation anew over some training rows; without any, do nothing.
 
-    Where weights were exchanged they are, for some tens of steps, those of another network, and accuracy falls to
-    chance: a filter that had no input has a variance near zero, and the first weight it gets is divided by that.
+    Where weights were exchanged they are, for some tens of steps, those of another network, and accuracy may fall to
+    chance: a filter that was constant has a variance near zero, and what first comes through it is divided by that.
 
     Args:
         model: between two steps; its mode is restored.
