@@ -51,7 +51,7 @@ def renew_statistics_(model: nn.Module, dataset: Dataset, *, batch_size: int, se
     if has_running_statistics(model):
         order = torch.Generator().manual_seed(seed)
         rows = batches(len(dataset.train_inputs), batch_size=batch_size, generator=order)
-        reestimate_(model, [dataset.train_inputs[some] for some in islice(rows, _RENEWING_BATCHES)])
+        reestimate_(model, (dataset.train_inputs[some] for some in islice(rows, _RENEWING_BATCHES)))
 
 
 def masks_of(setup: Setup) -> dict[int, Tensor]:
