@@ -87,9 +87,12 @@ def lenet(seed: int, methods: Sequence[str]) -> Iterator[Trial]:
 
 
 def fashion(seed: int, methods: Sequence[str]) -> Iterator[Trial]:
-    """784-1000x3-10 on Fashion-MNIST, long enough for twenty exchanges of SET; it stops as in `cifar`."""
+    """784-1000x3-10 on Fashion-MNIST, long enough for twenty exchanges of SET; it stops as in `cifar`.
+
+    Learning rate and dropout are the best of a static network at 99 % on rows held back.
+    """
     config = Config(
-        method="dense", data="fashion-mnist", model=WIDE, epochs=30, learning_rate=0.05, decay="cosine", dropout=0.3,
+        method="dense", data="fashion-mnist", model=WIDE, epochs=30, learning_rate=0.2, decay="cosine",
         update_until=0.75,
     )  # fmt: skip
     plan = by_sparsity("fashion", "784-1000x3-10, Fashion-MNIST", config, (0.95, 0.98, 0.99))
