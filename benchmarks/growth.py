@@ -22,7 +22,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,8 @@ class Results:
 
 def trials(options: argparse.Namespace) -> Iterator[Trial]:
     """Yield what was asked for, one seed after the other, so that a stop leaves whole seeds."""
+    own = {"epochs": options.epochs, "learning_rate": options.learning_rate}
+    given = dict(options.config) | {name: value for name, value in own.items() if value}
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for experiment in options.experiment:
             for trial in EXPERIMENTS[experiment](seed, options.methods):
@@ -76,12 +78,7 @@ def trials(options: argparse.Namespace) -> Iterator[Trial]:
                     continue
                 if options.panels and not any(part in trial.panel for part in options.panels):
                     continue
-                config = replace(
-                    config,
-                    epochs=options.epochs or config.epochs,
-                    learning_rate=options.learning_rate or config.learning_rate,
-                )
-                yield replace(trial, config=config, validation=options.validation)
+                yield replace(trial, config=replace(config, **given), validation=options.validation)
 
 
 def in_words(result: dict[str, Any]) -> str:
@@ -103,6 +100,14 @@ def parsed() -> argparse.Namespace:
             raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; known are {known}")
         return names(text)
 
+    def setting(text: str) -> tuple[str, int | float | str]:
+        name, _, value = text.partition("=")
+        kinds = {field.name: field.type for field in fields(Config)}
+        if name not in kinds or name in {"method", "sparsity", "seed"}:
+            raise argparse.ArgumentTypeError(f"{name} is no setting of a run that all share")
+        kind = kinds[name]
+        return name, value if kind is str else int(value) if kind is int else float(value)
+
     parser.add_argument("--experiment", nargs="+", choices=list(EXPERIMENTS), default=[], metavar="NAME")
     parser.add_argument("--methods", type=methods, default=[], help="rows of `gossamer methods`; default: each's own")
     parser.add_argument("--sparsities", type=lambda text: [float(part) for part in names(text)], default=[])
@@ -111,6 +116,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=0, help="default: the experiment's own")
     parser.add_argument("--learning-rate", type=float, default=0.0, help="default: the experiment's own")
+    parser.add_argument("--config", type=setting, nargs="+", default=[], metavar="NAME=VALUE", help="other settings")
     parser.add_argument("--validation", action="store_true", help="test rows held back from the training set")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/growth"))

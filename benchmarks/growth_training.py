@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from growth_networks import Ready, load, make_ready, num_weights
 from growth_trials import Trial
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import gossamer as gs
 from gossamer.data import Dataset
 from gossamer.sparsifier import Sparsifier
-from gossamer.training import evaluate
+from gossamer.training import evaluate, renew_statistics_
 
 # Larger networks are not followed: their weights ever active take a byte each.
 MOST_FOLLOWED = 5_000_000
@@ -63,6 +64,8 @@ def run(trial: Trial) -> dict[str, Any]:
                 return {"diverged": epoch}
             # 1, 2, 4, 8, ...: the end is what counts, the rest shows how fast it came.
             if epoch.bit_count() == 1 or epoch == trial.config.epochs:
+                # Of all methods, those that change nothing too.
+                renew_statistics_(ready.model, dataset, batch_size=trial.config.batch_size, seed=trial.config.seed)
                 curve[epoch] = evaluate(ready.model, dataset)[1]
         seconds = time.perf_counter() - start
     return {
@@ -86,21 +89,34 @@ def _pass(trial: Trial, dataset: Dataset, ready: Ready, epoch: int, explored: Ex
     batches = list(gs.data.batches(len(dataset.train_inputs), batch_size=config.batch_size, generator=order))
     for number, rows in enumerate(batches, start=epoch * len(batches)):
         start = time.perf_counter()
-        if config.decay == "cosine":
-            rate = config.learning_rate * (1 + math.cos(math.pi * number / ready.num_steps)) / 2
-            for group in ready.optimizer.param_groups:
-                group["lr"] = rate
-        loss = cross_entropy(ready.model(dataset.train_inputs[rows]), dataset.train_targets[rows])
-        if not bool(loss.isfinite()):
-            raise FloatingPointError(f"the loss is {float(loss.detach())}")
-        ready.optimizer.zero_grad()
-        loss.backward()
-        ready.optimizer.step()
-        changed = ready.sparsifier.step() if ready.sparsifier else []
+        set_learning_rate(trial, ready, number)
+        changed = step(dataset, ready, rows)
         taken.append(1000 * (time.perf_counter() - start))
         if changed:
             explored.look()
     return taken
+
+
+def set_learning_rate(trial: Trial, ready: Ready, number: int) -> None:
+    """Give the optimizer the learning rate of the step of this number, the first being 0."""
+    if trial.config.decay == "cosine":
+        for group in ready.optimizer.param_groups:
+            group["lr"] = trial.config.learning_rate * (1 + math.cos(math.pi * number / ready.num_steps)) / 2
+
+
+def step(dataset: Dataset, ready: Ready, rows: Tensor) -> bool:
+    """Train on these rows; return whether a topology changed.
+
+    Raises:
+        FloatingPointError: the loss is no number.
+    """
+    loss = cross_entropy(ready.model(dataset.train_inputs[rows]), dataset.train_targets[rows])
+    if not bool(loss.isfinite()):
+        raise FloatingPointError(f"the loss is {float(loss.detach())}")
+    ready.optimizer.zero_grad()
+    loss.backward()
+    ready.optimizer.step()
+    return bool(ready.sparsifier and ready.sparsifier.step())
 
 
 def _neurons(ready: Ready) -> int:

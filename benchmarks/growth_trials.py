@@ -87,19 +87,27 @@ def lenet(seed: int, methods: Sequence[str]) -> Iterator[Trial]:
 
 
 def fashion(seed: int, methods: Sequence[str]) -> Iterator[Trial]:
-    """784-1000x3-10 on Fashion-MNIST."""
+    """784-1000x3-10 on Fashion-MNIST, long enough for twenty exchanges of SET; it stops as in `cifar`.
+
+    Learning rate and dropout are the best of a static network at 99 % on rows held back.
+    """
     config = Config(
-        method="dense", data="fashion-mnist", model=WIDE, epochs=4, learning_rate=0.05, decay="cosine", dropout=0.3
-    )
-    plan = by_sparsity("fashion", "784-1000x3-10, Fashion-MNIST", config, (0.95, 0.99))
+        method="dense", data="fashion-mnist", model=WIDE, epochs=30, learning_rate=0.2, decay="cosine",
+        update_until=0.75,
+    )  # fmt: skip
+    plan = by_sparsity("fashion", "784-1000x3-10, Fashion-MNIST", config, (0.95, 0.98, 0.99))
     yield from plan(seed, methods)
 
 
 def cifar(seed: int, methods: Sequence[str]) -> Iterator[Trial]:
-    """Three convolutions and a linear layer on CIFAR-10, recompressed; all split what is kept by ERK."""
+    """Three convolutions and a linear layer on CIFAR-10, recompressed; all split what is kept by ERK.
+
+    SET too exchanges for three quarters of the training, as where it is compared in RigL's paper: with a learning rate
+    that falls, an exchange of three in ten at the end of the last epoch but one would never be made good.
+    """
     config = Config(
-        method="dense", data="cifar10", epochs=6, batch_size=50, train_size=10_000, learning_rate=0.05, decay="cosine",
-        weight_decay=5e-4,
+        method="dense", data="cifar10", epochs=12, batch_size=50, train_size=20_000, learning_rate=0.1, decay="cosine",
+        weight_decay=5e-4, update_until=0.75,
     )  # fmt: skip
     plan = by_sparsity("cifar", "three convolutions, CIFAR-10 (JPEG)", config, (0.95, 0.98), "convolutions")
     yield from plan(seed, methods)

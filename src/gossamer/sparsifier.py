@@ -21,6 +21,9 @@ class Sparsifier:
     Call `step()` after `optimizer.step()`: backward, unscale, clip, optimizer.step(), sparsifier.step(). The optimizer
     is hooked, never replaced; a step that a GradScaler skips is not counted.
 
+    For some tens of steps after an exchange the running statistics of batch normalisation are those of the topology
+    before; `statistics.reestimate_` takes them anew, for an evaluation that comes so soon.
+
     Args:
         weights: from `weights.prunable(model)`, masks set.
         optimizer: holds every one of the weights.

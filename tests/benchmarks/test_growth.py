@@ -68,7 +68,7 @@ def test_the_neurons_that_are_left_are_counted_where_they_go(growth: ModuleType)
 def test_all_that_is_asked_for_is_planned_once(growth: ModuleType) -> None:
     options = argparse.Namespace(
         experiment=list(growth.EXPERIMENTS), seeds=2, first_seed=0, methods=[], sparsities=[], panels=[],
-        epochs=0, learning_rate=0.0, validation=False,
+        epochs=0, learning_rate=0.0, config=[], validation=False,
     )  # fmt: skip
     planned = list(growth.trials(options))
 

@@ -8,6 +8,7 @@ from torch import nn
 from gossamer.nn import SparseLinear, to_dense
 from gossamer.training import METHODS, Method, check, find_method, set_up, train
 from gossamer.training import build as build_module
+from gossamer.weights import MaskedWeight
 
 from .small import config, digits
 
@@ -143,3 +144,26 @@ def test_the_names_of_methods_are_unique_and_their_papers_are_named() -> None:
     assert len({method.name for method in METHODS}) == len({method.label for method in METHODS}) == len(METHODS)
     assert all("arXiv:" in method.paper for method in METHODS if method.name != "dense")
     assert [find_method(method.name) for method in METHODS] == list(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "computing", "learning"),
+    [(0.9375, [64, 10], [128, 20]), (0.75, [256, 40], [512, 80]), (0.25, [768, 120], [1024, 160])],
+)
+def test_of_top_kast_twice_as_many_weights_learn_as_compute(
+    sparsity: float, computing: list[int], learning: list[int]
+) -> None:
+    setup = set_up(config(method="top_kast", model="mlp:16", sparsity=sparsity), DATA)
+
+    assert setup.sparsifier is not None
+    weights = [weight for weight in setup.sparsifier.weights if isinstance(weight, MaskedWeight)]
+    reached = [int(weight.reach.sum()) for weight in weights if weight.reach is not None]
+    # Of 64 x 16 and 16 x 10.
+    assert [weight.num_active for weight in weights] == computing
+    assert reached == learning
+
+
+def test_top_kast_trains_at_the_learning_rate_of_the_other_methods(tmp_path: Path) -> None:
+    settings = config(method="top_kast", model="mlp:64-32", sparsity=0.9, update_every=0, epochs=40, learning_rate=0.1)
+
+    assert train(settings, DATA, tmp_path)["final_accuracy"] > 0.7

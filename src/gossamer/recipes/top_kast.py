@@ -30,7 +30,8 @@ def top_kast(
         model: dense; its weights are masked, and keep the values of absent entries out of sight.
         optimizer: holds the model's parameters; it moves B alone, weight decay and momentum included.
         sparsity: of the forward set, in [0, 1).
-        backward_sparsity: of the backward set, in [0, sparsity].
+        backward_sparsity: of the backward set, in [0, sparsity]. What learns and does not compute moves unheard until
+            the next choice: the larger this set and the learning rate, the more often the sets must be chosen.
         strength: of the penalty |w| on A and |w| / (1 - sparsity) on B without A, >= 0.
         stop_step: the sets are chosen for the last time before this step; then they stay, and the penalty ends.
         update_every: steps between two choices; the paper: up to 100.

@@ -8,7 +8,7 @@ from gossamer.training.method import Method
 from gossamer.training.methods import METHODS, find_method
 from gossamer.training.metrics import last_event
 from gossamer.training.record import NotFiniteError
-from gossamer.training.results import evaluate
+from gossamer.training.results import evaluate, renew_statistics_
 from gossamer.training.steps import TrainingInterruptedError
 from gossamer.training.trial import check
 
@@ -27,6 +27,7 @@ __all__ = [
     "last_event",
     "load_data",
     "read_config",
+    "renew_statistics_",
     "set_up",
     "train",
     "write_config",

@@ -38,6 +38,7 @@ FROM_DENSE = (
         masked_only=True,
         from_dense=True,
         budget=uniform,
+        update_every=lambda steps_per_epoch, num_steps: 10,
         make=from_dense.top_kast,
     ),
     Method(

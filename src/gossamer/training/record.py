@@ -17,7 +17,15 @@ from gossamer.training.build import Setup
 from gossamer.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from gossamer.training.config import Config
 from gossamer.training.metrics import Diary, describe_layers, training_bytes
-from gossamer.training.results import evaluate, inference_ms, kept_model, latents_of, masks_of, memories_of
+from gossamer.training.results import (
+    evaluate,
+    inference_ms,
+    kept_model,
+    latents_of,
+    masks_of,
+    memories_of,
+    renew_statistics_,
+)
 from gossamer.updates import Change
 
 MODEL = "model.safetensors"
@@ -38,6 +46,7 @@ class Progress:
         seconds: spent in them, and before the first in pruning.
         best_accuracy, final_accuracy: of the evaluations so far.
         loss_sum, loss_count: over the samples since the last evaluation.
+        changed: whether a topology changed since then.
         diary_size: bytes of the diary at the checkpoint.
         where: seconds of each part of a step.
         step_seconds: of each step.
@@ -50,6 +59,7 @@ class Progress:
     final_accuracy: float = 0.0
     loss_sum: float = 0.0
     loss_count: int = 0
+    changed: bool = False
     diary_size: int = 0
     where: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     step_seconds: list[float] = field(default_factory=list)
@@ -94,6 +104,7 @@ class Record:
     def update(self, changes: Sequence[Change]) -> None:
         """Write down what changed in the topologies, if anything did."""
         if changes:
+            self.progress.changed = True
             dropped, grown = sum(c.num_dropped for c in changes), sum(c.num_grown for c in changes)
             self._diary.write(
                 "update",
@@ -108,10 +119,15 @@ class Record:
     def evaluate(self) -> None:
         """Measure loss and accuracy on the test rows and write them down.
 
+        After a change of the topologies batch normalisation's running statistics are taken anew first.
+
         Raises:
             NotFiniteError: the loss is NaN or infinite.
         """
-        progress = self.progress
+        progress, config = self.progress, self._config
+        if progress.changed:
+            renew_statistics_(self._setup.model, self._dataset, batch_size=config.batch_size, seed=config.seed)
+            progress.changed = False
         loss, accuracy = evaluate(self._setup.model, self._dataset)
         self.check_finite("the test loss", loss, progress.step)
         progress.final_accuracy = accuracy

@@ -4,16 +4,21 @@ import copy
 import statistics
 import time
 from collections import Counter
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gossamer.data import Dataset
+from gossamer.data import Dataset, batches
 from gossamer.nn.counterparts import can_be_sparse, parts, sparse_of
 from gossamer.recipes.seeded_values import finish_seeded_
+from gossamer.statistics import has_running_statistics, reestimate_
 from gossamer.training.build import Setup
 from gossamer.weights import MaskedWeight
+
+# Their plain average is steadier than the exponential one of training, which counts some ten.
+_RENEWING_BATCHES = 50
 
 
 def evaluate(model: nn.Module, dataset: Dataset, *, batch_size: int = 1000) -> tuple[float, float]:
@@ -29,6 +34,24 @@ def evaluate(model: nn.Module, dataset: Dataset, *, batch_size: int = 1000) -> t
             correct += int((outputs.argmax(1) == targets).sum())
     model.train(was_training)
     return loss_sum / total, correct / total
+
+
+def renew_statistics_(model: nn.Module, dataset: Dataset, *, batch_size: int, seed: int) -> None:
+    """Take the running statistics of batch normalisation anew over some training rows; without any, do nothing.
+
+    Where weights were exchanged they are, for some tens of steps, those of another network, and accuracy may fall to
+    chance: a filter that was constant has a variance near zero, and what first comes through it is divided by that.
+
+    Args:
+        model: between two steps; its mode is restored.
+        dataset: its training rows are looked at.
+        batch_size: as in training.
+        seed: of the rows that are drawn.
+    """
+    if has_running_statistics(model):
+        order = torch.Generator().manual_seed(seed)
+        rows = batches(len(dataset.train_inputs), batch_size=batch_size, generator=order)
+        reestimate_(model, (dataset.train_inputs[some] for some in islice(rows, _RENEWING_BATCHES)))
 
 
 def masks_of(setup: Setup) -> dict[int, Tensor]:
