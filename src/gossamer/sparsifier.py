@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from gossamer import topology
 from gossamer.updates.change import Change, JointUpdate, Remembers, Update, naming
 from gossamer.weights import MaskedWeight, SparseWeight, Weight, check_intact, is_held
-from gossamer.weights.undo import all_or_nothing, keep_attributes, on_failure
+from gossamer.weights.undo import MOST_WEIGHTS, all_or_nothing, keep_attributes, on_failure, remember_no_more
 
 
 @final
@@ -86,7 +86,8 @@ class Sparsifier:
             ValueError: an update met a NaN, or asks for what cannot be.
 
         After any error the step does not count, and values, topologies, optimizer state and what updates remember are
-        what they were before it, bit for bit.
+        what they were before it, bit for bit; of a model of more than 134 million active weights, whose topologies are
+        not held twice, what was exchanged before the error stays, and a note says so.
         """
         self._check_unfinished()
         if not self._stepped:
@@ -201,8 +202,13 @@ class Sparsifier:
         """Have all that an update may change taken back if one fails."""
         state = self._generator.get_state()
         on_failure(lambda: self._generator.set_state(state))
-        for part in (*self._updates, *self.weights):
-            part.remember() if isinstance(part, MaskedWeight | SparseWeight) else keep_attributes(part)
+        for update in self._updates:
+            keep_attributes(update)
+        if sum(weight.num_active for weight in self.weights) > MOST_WEIGHTS:
+            remember_no_more()
+            return
+        for weight in self.weights:
+            weight.remember()
 
     def _apply(self, update: Update | JointUpdate) -> list[Change]:
         weights: list[Weight] = list(self.weights)

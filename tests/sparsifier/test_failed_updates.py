@@ -204,3 +204,21 @@ def test_an_interrupt_takes_back_what_was_changed_too() -> None:
         run.sparsifier.step()
 
     same_state(run, before, "all is as it was", run.sparsifier.num_steps)
+
+
+def test_topologies_that_are_too_large_to_hold_twice_stay_exchanged_and_the_error_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = trained("set_", "truly sparse", "SGD")
+    monkeypatch.setattr("gossamer.sparsifier.MOST_WEIGHTS", 1)
+    first, *_, last = run.sparsifier.weights
+    before, steps, draws = first.indices(), run.sparsifier.num_steps, run.sparsifier.state_dict()["generator"]
+    last.parameter.data[0] = float("nan")
+
+    with pytest.raises(ValueError, match="NaN") as caught:
+        run.sparsifier.step()
+
+    assert any("go on from the last checkpoint" in note for note in caught.value.__notes__)
+    assert not torch.equal(first.indices(), before)
+    assert run.sparsifier.num_steps == steps
+    assert torch.equal(run.sparsifier.state_dict()["generator"], draws)

@@ -1,5 +1,6 @@
 """Changes that can be taken back: if one of several fails, it is as if there had been none."""
 
+import sys
 from collections.abc import Callable, Iterator, MutableMapping, MutableSequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -9,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.nn.parameter import set_data_
+
+# Active weights of a model up to which topologies and values are held until an update has ended: a gigabyte of them.
+MOST_WEIGHTS = 1 << 27
 
 _journal: ContextVar[list[Callable[[], object]] | None] = ContextVar("journal", default=None)
 
@@ -36,6 +40,22 @@ def on_failure(take_back: Callable[[], object]) -> None:
     """Say how something is taken back, before it changes."""
     if (journal := _journal.get()) is not None:
         journal.append(take_back)
+
+
+def remember_no_more() -> None:
+    """From now on nothing is taken back but what is remembered already; an error says so."""
+    on_failure(_say_what_stays)
+    # `all_or_nothing` puts back what was before it.
+    _journal.set(None)
+
+
+def _say_what_stays() -> None:
+    error = sys.exception()
+    if error is not None:
+        error.add_note(
+            f"(the model has more than {MOST_WEIGHTS:,} active weights: what was exchanged before this error stays "
+            "exchanged, with its optimizer state; go on from the last checkpoint)"
+        )
 
 
 def write_(tensor: Tensor, values: Tensor | float, places: Any = ...) -> None:
