@@ -157,7 +157,7 @@ def peak_of_update(size: int, density: float, *, batch: int, drop_fraction: floa
     """
     # Compile and load everything, so that no code is counted.
     for warm_size, warm_density in ((300, 0.1), (size, 2 / size)):
-        it = problem(warm_size, warm_density, 8)
+        it = problem(warm_size, warm_density, batch)
         sparsifier = recipes.rigl(it.layer, it.optimizer, update_every=1, stop_step=9, generator=torch.Generator())
         it.train_step()
         sparsifier.step()
