@@ -237,20 +237,16 @@ def _types(pointers: Tensor, x: Tensor) -> tuple[type, type]:
 
 
 def _plan(rows: int, gathered: int, active: int, batch: int, x: Tensor, *, rotates: bool = False) -> panels.Plan:
-    return _cut(rows, gathered, active, batch, x.element_size(), torch.get_num_threads(), rotates)
-
-
-@cache
-def _cut(rows: int, gathered: int, active: int, batch: int, itemsize: int, team: int, rotates: bool) -> panels.Plan:
+    itemsize, widest = x.element_size(), panels.WIDEST
     return panels.plan(
         rows=rows,
         gathered=gathered,
         active=active,
         batch=batch,
         itemsize=itemsize,
-        team=team,
-        widest=panels.WIDEST,
-        groups=panels.groups_of(batch, itemsize, panels.WIDEST, active if rotates else 0),
+        team=torch.get_num_threads(),
+        widest=widest,
+        groups=panels.groups_of(batch, itemsize, widest, active if rotates else 0),
         rotates=rotates,
     )
 

@@ -121,6 +121,7 @@ def _stripes(num_bytes: int, most_bytes: int) -> int:
     return max(1, -(-num_bytes // most_bytes))
 
 
+@cache
 def groups_of(batch: int, itemsize: int, widest: int, active: int = 0) -> int:
     """Return how many groups the tiles of a batch make; the number of threads has no say, as sums depend on it.
 
