@@ -23,7 +23,7 @@ from torch import Tensor
 
 from gossamer import topology
 from gossamer.kernels import gpu_block_ops, gpu_ops
-from gossamer.kernels.ops import Index
+from gossamer.kernels.operands import Index
 
 COLD_BYTES = 1 << 29
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}

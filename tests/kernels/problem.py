@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gossamer import topology
-from gossamer.kernels import ops
+from gossamer.kernels.operands import Index
 from gossamer.topology import Topology
 
 OPS = ["sparse_linear", "sparse_linear_backward", "sparse_linear_grad_input", "sparse_linear_grad_values"]
@@ -47,7 +47,7 @@ class Problem:
     bias: Tensor | None
     x: Tensor
     grad: Tensor
-    index: ops.Index
+    index: Index
 
     def arguments(self, op: str) -> tuple[Tensor | None, ...]:
         """What the operator takes."""

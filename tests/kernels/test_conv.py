@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from gossamer import topology
-from gossamer.kernels import conv, conv_backward, conv_eager, conv_ops, conv_plan
+from gossamer.kernels import conv, conv_backward, conv_eager, conv_on_cpu, conv_ops, conv_plan
 from gossamer.kernels.conv_fallback import Window
+from gossamer.kernels.operands import Index
 
 OPS = ["sparse_conv2d", "sparse_conv2d_backward", "sparse_conv2d_grad_input", "sparse_conv2d_grad_values"]
 # In the order of the fields of a window: kernel, stride, padding, dilation and groups.
@@ -39,9 +40,9 @@ def _few_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     monkeypatch.setattr(conv_plan, "_HEIGHTS", (2,))
     monkeypatch.setattr(conv_plan, "_WIDTHS", (1,))
-    conv_ops.forget_plans()
+    conv_on_cpu.forget_plans()
     yield
-    conv_ops.forget_plans()
+    conv_on_cpu.forget_plans()
     torch.set_num_threads(before)
 
 
@@ -54,7 +55,7 @@ class Problem:
     values: Tensor
     bias: Tensor | None
     grad: Tensor
-    index: conv_ops.Index
+    index: Index
     window: Window
 
     def arguments(self, op: str) -> tuple[object, ...]:
@@ -126,7 +127,7 @@ def make(
         values=normal(places.num_active),
         bias=normal(outputs) if bias else None,
         grad=normal(batch, outputs, *window.result(*image)),
-        index=(places.row_pointers, places.column_indices, *conv_ops.by_channel(places, window)),
+        index=(places.row_pointers, places.column_indices, *conv_on_cpu.by_channel(places, window)),
         window=window,
     )
 
@@ -169,7 +170,7 @@ def test_the_scratch_may_hold_as_little_as_one_channel_and_one_tile(
     expected = problem.all()
     monkeypatch.setattr(conv_plan, "_SCRATCH_BYTES", 1)
     monkeypatch.setattr(conv_plan, "_TILE_BYTES", 1)
-    conv_ops.forget_plans()
+    conv_on_cpu.forget_plans()
 
     found = problem.all()
 
@@ -179,7 +180,7 @@ def test_the_scratch_may_hold_as_little_as_one_channel_and_one_tile(
 
 def test_wide_tiles_and_those_that_images_get_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    conv_ops.forget_plans()
+    conv_on_cpu.forget_plans()
     problem = make(batch=3, image=(14, 14), dtype=torch.float32)
 
     problem.check(problem.all())
@@ -220,7 +221,7 @@ def test_nothing_is_written_beside_a_result(window: str) -> None:
     problem = make(WINDOWS[window], image=(9, 13), batch=1)
     pointers, columns, channels, codes, slots = problem.index
     assert problem.bias is not None
-    geometry = conv_ops._geometry(1, 4, 8, (9, 13), problem.window)
+    geometry = conv_on_cpu._geometry(1, 4, 8, (9, 13), problem.window)
     y, grad_x, again = (
         torch.full((part.numel() + 200,), 7.0).double() for part in (problem.grad, problem.x, problem.x)
     )
@@ -348,7 +349,7 @@ def test_transforms_of_functions_work() -> None:
 def test_entries_stand_by_channel_and_phase() -> None:
     # One output, one channel, a row of 3 with stride 2: the places 0 and 2 write to the even columns, 1 to the odd.
     places = topology.from_mask(torch.tensor([[True, True, True]]))
-    pointers, indices, permutation = conv_ops.by_channel(places, Window(1, 3, 1, 2, 0, 0, 0, 0, 1, 1, 1))
+    pointers, indices, permutation = conv_on_cpu.by_channel(places, Window(1, 3, 1, 2, 0, 0, 0, 0, 1, 1, 1))
 
     assert (pointers.tolist(), indices.tolist(), permutation.tolist()) == ([0, 2, 3], [0, 2, 1], [0, 2, 1])
 

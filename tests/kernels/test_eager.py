@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,14 +8,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gossamer.kernels import cpu, eager, ops
 
 from .problem import BATCHES, DTYPES, MASKS, RELATIVE, Problem, make, ragged
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _leaves(problem: Problem) -> list[Tensor]:

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -8,15 +8,6 @@ from torch import Tensor
 from gossamer.kernels import ops
 
 from .problem import DTYPES, MASKS, OPS, Problem, make, ragged
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Thousands of tiny calls, each of which would wait for a second thread on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _with_gradients(problem: Problem) -> Problem:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer import topology
-from gossamer.kernels import conv_ops, conv_plan
+from gossamer.kernels import conv_on_cpu, conv_plan
 from gossamer.nn import SparseConv1d, SparseConv2d
 
 from .build import inputs, same, tensors
@@ -38,9 +38,9 @@ def _few_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     monkeypatch.setattr(conv_plan, "_HEIGHTS", (2,))
     monkeypatch.setattr(conv_plan, "_WIDTHS", (1,))
-    conv_ops.forget_plans()
+    conv_on_cpu.forget_plans()
     yield
-    conv_ops.forget_plans()
+    conv_on_cpu.forget_plans()
     torch.set_num_threads(before)
 
 

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,14 +12,6 @@ from gossamer.nn import (
 )
 
 from .recurrent import CLASSES, KINDS, OPTIONS, compare, flat, normal, outcome, pair, states
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("road", ["kernel", "hooks", "steps"])

@@ -7,7 +7,8 @@ import pytest
 from gossamer import Sparsifier, recipes, testing
 from gossamer.testing.suite import Check
 
-from .cases import CASES, NUM_STEPS, OPTIMIZERS, OTHER_OPTIMIZERS, PAIRS, Case, trial
+from .case import NUM_STEPS, OPTIMIZERS, OTHER_OPTIMIZERS, Case
+from .cases import CASES, PAIRS, trial
 from .network import begin, counts_of, topology_of, train_step
 
 every_recipe = pytest.mark.parametrize(

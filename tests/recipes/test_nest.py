@@ -8,7 +8,7 @@ from torch.optim import SGD
 from gossamer import Sparsifier, recipes
 from gossamer.models import mlp
 
-from .cases import OPTIMIZERS, STORAGES
+from .case import OPTIMIZERS, STORAGES
 from .network import SHAPES, Run, backward, begin, seeded, train_step
 
 both = pytest.mark.parametrize("storage", STORAGES)

@@ -16,7 +16,7 @@ from gossamer.recipes.rigl import grow_by_gradient
 from gossamer.updates import Explored, Redistribute, by_largest, over_all
 from gossamer.weights import MaskedWeight, SparseWeight
 
-from .cases import OPTIMIZERS, STORAGES
+from .case import OPTIMIZERS, STORAGES
 from .network import assert_same, begin, counts_of, everything, seeded, topology_of, train_step
 
 Start = Callable[..., Sparsifier]

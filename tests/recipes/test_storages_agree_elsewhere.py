@@ -15,7 +15,8 @@ from gossamer.testing.optimizers import MakeOptimizer
 from gossamer.testing.run import make_model
 from gossamer.weights import SparseWeight
 
-from .cases import NUM_STEPS, OPTIMIZERS, STOP_STEP, find
+from .case import NUM_STEPS, OPTIMIZERS, STOP_STEP
+from .cases import find
 from .network import over_active, seeded
 
 Start = Callable[..., Sparsifier]

@@ -11,7 +11,7 @@ from gossamer import recipes
 from gossamer.neurons import fit_
 from gossamer.weights import MaskedWeight
 
-from .cases import NUM_STEPS, OPTIMIZERS, STORAGES
+from .case import NUM_STEPS, OPTIMIZERS, STORAGES
 from .network import SIZES, Run, assert_same, begin, everything, train_step
 
 both = pytest.mark.parametrize("storage", STORAGES)

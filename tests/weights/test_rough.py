@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import gossamer as gs
-from gossamer.growth import gradient
+from gossamer.growth import gradient, search_loops
 from gossamer.nn import SparseLinear
 from gossamer.weights import rough, tiles
 from gossamer.weights.rough import RoughGradient, rough_gradient
@@ -87,6 +88,80 @@ def test_a_search_finds_what_the_exact_one_does(kind: str, count: int, monkeypat
 
     found = [search(inputs, output_grad, count=count, filtered=filtered) for filtered in (True, False)]
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("kind", ["normal", "heavy", "columns of all sizes"])
+@pytest.mark.parametrize("count", [40, 700])
+def test_a_search_among_rounded_sums_finds_what_the_exact_one_does(
+    kind: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs, output_grad = operands(kind, samples=64, outputs=200, features=300)
+    monkeypatch.setattr(tiles, "_LINES", 64)
+    kept = torch.arange(0, 200 * 300, 23)
+    exact = (output_grad.double().t() @ inputs.double()).abs().flatten()
+    exact[kept] = -1.0
+    order = exact.argsort(descending=True)
+    # Only where rounding in float32 cannot exchange the last one that is wanted with the next.
+    while exact[order[count - 1]] - exact[order[count]] < 1e-5 * exact[order[count]]:
+        count += 1
+
+    source = GradientTiles(
+        lambda: iter([(0, output_grad.t() @ inputs)]),
+        lambda rows, columns: output_grad[:, rows].t() @ inputs[:, columns],
+        (200, 300),
+        lambda: RoughGradient(inputs, output_grad),
+    )
+    open_rows, open_columns = torch.zeros(200, dtype=torch.bool), torch.zeros(300, dtype=torch.bool)
+    found = gradient(source, kept, open_rows, open_columns, count=count)
+    assert torch.equal(found, order[:count].sort().values)
+
+
+# Nothing closed, nothing kept, of 60 rows and 200 columns.
+ALL_OPEN: tuple[Any, Any, Any] = np.zeros(60, np.bool_), np.zeros(200, np.bool_), np.empty(0, np.int64)
+
+
+def low(errors: Tensor, exact: Tensor) -> Tensor:
+    """Return a bfloat16 tile with each number as far below the exact one as the bound allows, or a little less."""
+    allowed = (exact.abs() - errors).clamp(min=0) / 1.004
+    lowest = allowed.bfloat16()
+    # Rounded up, so that the bound holds.
+    return torch.where(lowest.double() < allowed, lowest.nextafter(torch.full_like(lowest, torch.inf)), lowest)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_filter_lists_all_that_may_reach_the_bar(kind: str) -> None:
+    inputs, output_grad = operands(kind, outputs=60, features=200)
+    exact = (output_grad.double().t() @ inputs.double()).abs()
+    bound = RoughGradient(inputs, output_grad)
+    groups = [part.max() for part in bound.column_errors.split(search_loops.GROUP)]
+    row_errors = torch.cat([rows.errors for rows in bound.rows()])
+    column_errors = torch.stack(groups).repeat_interleave(search_loops.GROUP)[:200]
+    tile = low(row_errors[:, None].double() * column_errors.double(), exact)
+    places = np.empty(60 * 200, np.int64)
+
+    bars = exact.flatten().sort().values[[1, 6000, 11_000, 11_900, 11_990, -1]].float()
+    for bar in bars:
+        listed: set[int] = set()
+        for left, right in ((0, 128), (128, 200)):
+            numbers = tile[:, left:right].contiguous().view(torch.uint16).numpy()
+            errors = row_errors.numpy(), torch.stack(groups).numpy()
+            found, place = search_loops.scan_rough(numbers, 0, left, *errors, *ALL_OPEN, np.float32(bar), places, 0)
+            assert place == numbers.size
+            listed |= set(places[:found].tolist())
+        assert set((exact.flatten() >= float(bar)).nonzero().flatten().tolist()) <= listed
+
+
+def test_the_filter_rules_out_most_of_what_is_small() -> None:
+    inputs, output_grad = operands("normal", samples=128, outputs=60, features=200)
+    bound = RoughGradient(inputs, output_grad)
+    [rows] = bound.rows()
+    [(_, tile)] = rows.tiles
+    errors = np.maximum.reduceat(bound.column_errors.numpy(), np.arange(0, 200, search_loops.GROUP))
+    bar = (output_grad.t() @ inputs).abs().flatten().sort().values[-120]
+
+    numbers = tile.view(torch.uint16).numpy(), 0, 0, rows.errors.numpy(), errors
+    found, _ = search_loops.scan_rough(*numbers, *ALL_OPEN, np.float32(bar), np.empty(60 * 200, np.int64), 0)
+    assert 120 <= found < 600
 
 
 def test_a_nan_is_refused_through_the_filter_too() -> None:

@@ -100,11 +100,11 @@ def stand_ins(calls: Calls, device: torch.device) -> tuple[list[tuple[Tensor, in
 
 
 def _stand_in(call: Call, generator: torch.Generator) -> Tensor:
-    values = torch.randn(call.shape, generator=generator).to(call.dtype)
+    values = torch.randn(call.shape, generator=generator, device="cpu").to(call.dtype)
     # A broadcast input has one place for many entries, which cannot be filled in one go.
     if 0 in call.stride:
         return values
-    return torch.empty_strided(call.shape, call.stride, dtype=call.dtype).copy_(values)
+    return values.new_empty_strided(call.shape, call.stride).copy_(values)
 
 
 def agree(found: Any, expected: Any, *, roundings: float, tolerance: float = 0.0) -> bool:

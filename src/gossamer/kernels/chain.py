@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from gossamer.kernels import activation, ops, update
+from gossamer.kernels import activation, on_cpu, ops, update
 from gossamer.kernels.activation import Activation
 from gossamer.kernels.eager import feature_major, is_plain, product
+from gossamer.kernels.operands import Index, check
 from gossamer.kernels.update import Rule
 
 _RELU = Activation(slope=0.0, probability=0.0, seed=0)
@@ -35,7 +37,7 @@ class Link(NamedTuple):
 
     values: Tensor
     bias: Tensor | None
-    places: ops.Index
+    places: Index
     activation: Activation | None
 
     @property
@@ -50,13 +52,14 @@ class Link(NamedTuple):
 
 
 @lru_cache(maxsize=16)
-def all_places(outputs: int, features: int) -> ops.Index:
+def all_places(outputs: int, features: int) -> Index:
     """Return the topology of a dense map: one of few outputs is done sooner by rows of weights than as a matrix."""
-    count = outputs * features
-    rows, columns = torch.arange(0, count + 1, max(features, 1)), torch.arange(0, count + 1, max(outputs, 1))
-    permutation = torch.arange(count).view(outputs, features).t().reshape(-1)
-    index = (rows, torch.arange(features).repeat(outputs), columns, torch.arange(outputs).repeat(features), permutation)
-    return tuple(part.int() for part in index)  # type: ignore[return-value]
+    places = np.arange(outputs * features, dtype=np.int32).reshape(outputs, features)
+    rows, columns = np.arange(outputs + 1) * features, np.arange(features + 1) * outputs
+    index = (rows, places % max(1, features), columns, places.reshape(features, outputs) % max(1, outputs), places.T)
+    # By way of NumPy: what is kept belongs to no mode of torch that was on, and lies where kernels read it.
+    with torch.inference_mode(False):
+        return tuple(torch.from_numpy(part.astype(np.int32).ravel()) for part in index)  # type: ignore[return-value]
 
 
 def fits(inputs_BF: Tensor, links: Sequence[Link]) -> bool:
@@ -97,7 +100,7 @@ def _forward(x_FB: Tensor, links: Sequence[Link]) -> tuple[Tensor, list[Tensor],
     numbers: list[Tensor | None] = []
     for link in links:
         values = link.flat
-        ops.check(x_FB, values, link.bias, link.places)
+        check(x_FB, values, link.bias, link.places)
         inputs.append(x_FB)
         y_BO = given = product(x_FB, values, link.bias, link.places, relu=link.is_relu)
         if link.activation is None or link.is_relu:
@@ -188,20 +191,12 @@ def _of_link(
 
     A parameter that has a rule is updated, and its gradient is none.
     """
-    wants_x, wants_values, wants_bias = wanted
-    grad_x = grad_values = None
-    if wants_values:
-        rule = rule_of(link.values)
-        compute = ops.both_gradients if wants_x else ops.values_gradient
-        grad_x, grad_values, grad_bias = compute(
-            grad_OB, x_FB, link.flat, link.places, needs_bias=wants_bias, relu=relu, rule=rule
-        )
+    rule = rule_of(link.values) if wanted[1] else None
+    grad_x, grad_values, grad_bias = on_cpu.gradients(
+        grad_OB, x_FB, link.flat, link.places, needs=wanted, relu=relu, rule=rule
+    )
+    if grad_values is not None:
         grad_values = grad_values.view(link.values.shape) if rule is None else None
-    else:
-        if wants_x:
-            grad_x = ops.ON_CPU.sparse_linear_grad_input(grad_OB, link.flat, *link.places)
-            grad_x = torch.ops.aten.threshold_backward(grad_x, x_FB, 0) if relu else grad_x
-        grad_bias = grad_OB.sum(1) if wants_bias else None
     if grad_bias is not None and link.bias is not None and (rule := rule_of(link.bias)) is not None:
         update.apply(rule, grad_bias)
         grad_bias = None

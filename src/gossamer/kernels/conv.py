@@ -154,7 +154,7 @@ def parts_of(portions: int, team: int) -> int:
 
 def scratch(num_bytes: int) -> Tensor:
     """Return memory in which an aligned stretch of so many bytes fits."""
-    return torch.empty(num_bytes + CHUNK_BYTES, dtype=torch.uint8)
+    return torch.empty(num_bytes + CHUNK_BYTES, dtype=torch.uint8, device="cpu")
 
 
 def aligned(number: int) -> int:

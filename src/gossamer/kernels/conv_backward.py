@@ -203,7 +203,7 @@ def backward(
     partitions = min(_PARTITIONS, plan.num_portions)
     parts = parts_of(partitions, team)
     work = scratch(team * share)
-    slots = torch.empty(partitions, active, dtype=grad.dtype)
+    slots = grad.new_empty(partitions, active)
     ordered = torch.empty_like(values)
     _gather(values.detach().numpy(), permutation.numpy(), ordered.numpy())
     sizes = (ctypes.c_int64 * 12)(

@@ -5,14 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.kernels import conv_ops
+from gossamer.kernels import conv_on_cpu, conv_ops
 from gossamer.kernels.conv_fallback import Window
 from gossamer.kernels.eager import is_plain
+from gossamer.kernels.operands import Index
 
-_ON_CPU = (conv_ops.backward_cpu, conv_ops.grad_input_cpu, conv_ops.grad_values_cpu)
+_ON_CPU = (conv_on_cpu.backward, conv_on_cpu.grad_input, conv_on_cpu.grad_values)
 
 
-def conv2d(inputs: Tensor, values: Tensor, bias: Tensor | None, index: conv_ops.Index, window: Window) -> Tensor:
+def conv2d(inputs: Tensor, values: Tensor, bias: Tensor | None, index: Index, window: Window) -> Tensor:
     """Convolve images with a sparse weight and add the bias.
 
     Args:
@@ -28,7 +29,7 @@ def conv2d(inputs: Tensor, values: Tensor, bias: Tensor | None, index: conv_ops.
     Raises:
         ValueError: dtypes differ, a shape does not fit the topology, or the image is smaller than the kernel.
     """
-    conv_ops.check(inputs, values, bias, index, window)
+    conv_on_cpu.check(inputs, values, bias, index, window)
     if torch._C._are_functorch_transforms_active():  # which take neither registered derivatives nor our function
         return conv_ops.plain(inputs, values, bias, *index, window)
     if not is_plain(inputs, values):
@@ -44,7 +45,7 @@ class _Conv2d(torch.autograd.Function):
         ctx.has_bias = bias is not None
         ctx.window = rest[5]
         ctx.save_for_backward(x, values, *rest[:5])
-        return conv_ops.forward_cpu(x, values, bias, *rest)
+        return conv_on_cpu.forward(x, values, bias, *rest)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -203,7 +203,7 @@ def _plan(
     )  # fmt: skip
     target_rows = target[0] * step[0] * step[1]
     return Plan(
-        numbers=torch.tensor([number for _, number in zip(NAMES, numbers, strict=True)]),
+        numbers=torch.tensor([number for _, number in zip(NAMES, numbers, strict=True)], device="cpu"),
         table=table,
         height=height,
         width=width,
@@ -226,9 +226,10 @@ def _table(
     places: list[tuple[int, int, int]], channels: int, phase_size: int, stride: int, channel_stride: int
 ) -> Tensor:
     """Return where each weight reads, from (phase, row, column) of the places of the kernel."""
-    in_channel = torch.tensor([phase * phase_size + row * stride + column for phase, row, column in places])
+    starts = [phase * phase_size + row * stride + column for phase, row, column in places]
+    in_channel = torch.tensor(starts, device="cpu")
     # A layer without inputs has a table too: its outputs are the bias, and a walk of no columns would write nothing.
-    return (torch.arange(max(1, channels))[:, None] * channel_stride + in_channel).flatten()
+    return (torch.arange(max(1, channels), device="cpu")[:, None] * channel_stride + in_channel).flatten()
 
 
 def _block(channels: int, channel_bytes: int) -> int:

@@ -269,7 +269,7 @@ def scratch(cut: panels.Plan, rows: int, sums_bytes: int = 0) -> tuple[int, int,
     size += CHUNK_BYTES
     arena: Tensor | None = getattr(_arenas, "bytes", None)
     if arena is None or arena.numel() < size:
-        arena = _arenas.bytes = torch.empty(size, dtype=torch.uint8)
+        arena = _arenas.bytes = torch.empty(size, dtype=torch.uint8, device="cpu")
     start = _whole(arena.data_ptr())
     return start, start + cursor_bytes, start + cursor_bytes + panels_bytes
 

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.kernels import cpu, ops
+from gossamer.kernels import cpu, on_cpu, ops
+from gossamer.kernels.operands import Index, check
 
 _PLAIN = (Tensor, nn.Parameter)
 _DTYPES = (torch.float32, torch.float64)
 
 
-def linear(inputs_BF: Tensor, values: Tensor, bias: Tensor | None, index: ops.Index) -> Tensor:
+def linear(inputs_BF: Tensor, values: Tensor, bias: Tensor | None, index: Index) -> Tensor:
     """Apply y = x W^T + b for a sparse weight.
 
     Args:
@@ -31,12 +32,12 @@ def linear(inputs_BF: Tensor, values: Tensor, bias: Tensor | None, index: ops.In
         ValueError: dtypes differ, or a shape does not fit the topology.
     """
     if torch._C._are_functorch_transforms_active():  # which take neither registered derivatives nor our function
-        ops.check(inputs_BF.t(), values, bias, index)
+        check(inputs_BF.t(), values, bias, index)
         return ops.plain(inputs_BF.t(), values, bias, *index).t()
     x_FB = feature_major(inputs_BF)
     if not is_plain(x_FB, values):
         return ops.sparse_linear(x_FB, values, bias, index).t()
-    ops.check(x_FB, values, bias, index)
+    check(x_FB, values, bias, index)
     if not torch.is_grad_enabled():
         return product(x_FB, values, bias, index)
     result: Tensor = _Linear.apply(x_FB, values, bias, index)  # type: ignore[no-untyped-call]
@@ -64,10 +65,10 @@ def is_plain(*tensors: Tensor) -> bool:
     )
 
 
-def product(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: ops.Index, *, relu: bool = False) -> Tensor:
+def product(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: Index, *, relu: bool = False) -> Tensor:
     """Return W x + b, or relu(W x + b), shape [B, O], strides (1, B)."""
     outputs, batch = index[0].numel() - 1, x_FB.shape[1]
-    y_BO = torch.empty_strided((batch, outputs), (1, batch), dtype=x_FB.dtype)
+    y_BO = x_FB.new_empty_strided((batch, outputs), (1, batch))
     bias = x_FB.new_zeros(outputs) if bias is None else bias.contiguous()
     cpu.multiply(index[0], index[1], values.contiguous(), bias, x_FB, y_BO, transposed=index[2:], relu=relu)
     return y_BO
@@ -77,7 +78,7 @@ class _Linear(torch.autograd.Function):
     """Feature-major input, batch-major result: it must not be a view, which could not be changed in place later."""
 
     @staticmethod
-    def forward(ctx: Any, x_FB: Tensor, values: Tensor, bias: Tensor | None, index: ops.Index) -> Tensor:
+    def forward(ctx: Any, x_FB: Tensor, values: Tensor, bias: Tensor | None, index: Index) -> Tensor:
         ctx.has_bias = bias is not None
         # Handed over as one object: seven tensors that are saved one by one cost ten microseconds.
         ctx.index = index
@@ -91,9 +92,5 @@ class _Linear(torch.autograd.Function):
         if torch.is_grad_enabled() or not is_plain(grad_BO):
             return ops.derivative(ctx, grad_OB, x_FB, values, ctx.index)[:4]
         needs_x, needs_values, needs_bias, _ = ctx.needs_input_grad
-        needs_bias = ctx.has_bias and needs_bias
-        if needs_values and not needs_x:
-            return *ops.values_gradient(grad_OB, x_FB, values, ctx.index, needs_bias=needs_bias), None
-        if not needs_values:
-            return ops.derivative(ctx, grad_OB, x_FB, values, ctx.index, products=ops.ON_CPU)[:4]
-        return *ops.both_gradients(grad_OB, x_FB, values, ctx.index, needs_bias=needs_bias), None
+        needs = (needs_x, needs_values, ctx.has_bias and needs_bias)
+        return *on_cpu.gradients(grad_OB, x_FB, values, ctx.index, needs=needs), None

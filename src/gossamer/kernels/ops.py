@@ -6,14 +6,13 @@ column_pointers [F + 1], row_indices [K], permutation [K] (its transpose, see `t
 """
 
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gossamer.kernels import cpu, fallback, gpu_ops, update
-from gossamer.kernels.update import Rule
+from gossamer.kernels import fallback, gpu_ops, on_cpu
+from gossamer.kernels.operands import Index, check
 
 _INDEX = "Tensor row_pointers, Tensor column_indices, Tensor column_pointers, Tensor row_indices, Tensor permutation"
 _SCHEMAS = {
@@ -22,7 +21,6 @@ _SCHEMAS = {
     "sparse_linear_grad_input": f"(Tensor grad, Tensor values, {_INDEX}) -> Tensor",
     "sparse_linear_grad_values": f"(Tensor grad, Tensor x, {_INDEX}) -> Tensor",
 }
-Index = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def sparse_linear(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: Index) -> Tensor:
@@ -45,145 +43,6 @@ def sparse_linear(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: Inde
     check(x_FB, values, bias, index)
     result: Tensor = torch.ops.gossamer.sparse_linear(x_FB, values, bias, *index)
     return result
-
-
-def check(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: Sequence[Tensor]) -> None:
-    """Raise ValueError unless the operands of `sparse_linear` fit each other."""
-    outputs, features = index[0].numel() - 1, index[2].numel() - 1
-    if x_FB.dim() != 2 or x_FB.shape[0] != features:
-        raise ValueError(f"input has shape {tuple(x_FB.shape)}, the weight takes [{features}, batch]")
-    if values.shape != index[1].shape:
-        raise ValueError(
-            f"{values.numel()} values for a topology of {index[1].numel()} active weights; they must agree"
-        )
-    if x_FB.dtype != values.dtype:
-        raise ValueError(f"input is {x_FB.dtype} but the weight is {values.dtype}; convert one, or use torch.autocast")
-    if bias is not None and (bias.shape != (outputs,) or bias.dtype != values.dtype):
-        raise ValueError(
-            f"bias is {bias.dtype} of shape {tuple(bias.shape)}, the weight takes {values.dtype} of shape ({outputs},)"
-        )
-
-
-def _forward_cpu(x: Tensor, values: Tensor, bias: Tensor | None, *index: Tensor) -> Tensor:
-    if _is_narrow(x):
-        wide_bias = None if bias is None else bias.float()
-        return _forward_cpu(x.float(), values.float(), wide_bias, *index).to(x.dtype)
-    return _multiply(index[0], index[1], values, bias, x, transposed=index[2:])
-
-
-def _grad_input_cpu(grad: Tensor, values: Tensor, *index: Tensor) -> Tensor:
-    if _is_narrow(grad):
-        return _grad_input_cpu(grad.float(), values.float(), *index).to(grad.dtype)
-    return _multiply(index[2], index[3], values[index[4]], None, grad)
-
-
-def _multiply(
-    pointers: Tensor,
-    indices: Tensor,
-    values: Tensor,
-    bias: Tensor | None,
-    x: Tensor,
-    *,
-    transposed: Sequence[Tensor] | None = None,
-) -> Tensor:
-    rows, x = pointers.numel() - 1, x.contiguous()
-    bias = x.new_zeros(rows) if bias is None else bias.contiguous()
-    result = x.new_empty(rows, x.shape[1])
-    cpu.multiply(pointers, indices, values.contiguous(), bias, x, result, transposed=transposed)
-    return result
-
-
-def _grad_values_cpu(grad: Tensor, x: Tensor, *index: Tensor) -> Tensor:
-    if _is_narrow(grad):
-        return _grad_values_cpu(grad.float(), x.float(), *index).to(grad.dtype)
-    grad_values = _room(x, index[1].numel())
-    cpu.sample(index[0], index[1], grad.contiguous(), x.contiguous(), grad_values)
-    return grad_values
-
-
-def _backward_cpu(grad: Tensor, x: Tensor, values: Tensor, *index: Tensor) -> tuple[Tensor, Tensor]:
-    if _is_narrow(grad):
-        check(x, values, None, index)
-        wide = _backward_cpu(grad.float(), x.float(), values.float(), *index)
-        return wide[0].to(x.dtype), wide[1].to(values.dtype)
-    grad_x, grad_values, _ = both_gradients(grad, x, values, index, needs_bias=False)
-    return grad_x, grad_values
-
-
-def both_gradients(
-    grad: Tensor,
-    x: Tensor,
-    values: Tensor,
-    index: Sequence[Tensor],
-    *,
-    needs_bias: bool,
-    relu: bool = False,
-    rule: Rule | None = None,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the gradients of the input, the values and the bias, on the CPU in one call of the kernel.
-
-    Args:
-        grad: gradient of the result, shape [O, B].
-        x: input of the forward pass, shape [F, B].
-        values: the active weights, shape [K].
-        index: the topology.
-        needs_bias: whether to sum the gradient over the batch too; None in its place otherwise.
-        relu: whether x came out of a ReLU, and the gradient before that is meant.
-        rule: how to update the values with their gradient, which is of no use then.
-
-    Raises:
-        ValueError: the values are no longer those of the forward pass.
-    """
-    # Between forward and backward the values may have been exchanged for others, which no version counter shows.
-    check(x, values, None, index)
-    grad_x, grad_values = x.new_empty(x.shape), _room(x, values.numel())
-    grad_bias = _room(x, grad.shape[0]) if needs_bias and x.shape[1] != 1 else None
-    operands = (values.contiguous(), x.contiguous(), grad.contiguous())
-    if x.shape[1] == 1:
-        cpu.backward_one(index, *operands, grad_x, grad_values)
-        if rule is not None:
-            update.apply(rule, grad_values)
-        grad_x = torch.ops.aten.threshold_backward(grad_x, x, 0) if relu else grad_x
-        return grad_x, grad_values, grad[:, 0].clone() if needs_bias else None
-    cpu.backward(index[2], index[3], index[4], *operands, grad_x, grad_values, grad_bias, relu=relu, rule=rule)
-    return grad_x, grad_values, grad_bias
-
-
-def values_gradient(
-    grad: Tensor,
-    x: Tensor,
-    values: Tensor,
-    index: Sequence[Tensor],
-    *,
-    needs_bias: bool,
-    relu: bool = False,
-    rule: Rule | None = None,
-) -> tuple[None, Tensor, Tensor | None]:
-    """Return what `both_gradients` does, from the same arguments, where the input's gradient is not asked for."""
-    check(x, values, None, index)
-    grad_values, one = _room(x, values.numel()), x.shape[1] == 1
-    grad_bias = _room(x, grad.shape[0]) if needs_bias and not one else None
-    cpu.sample(index[0], index[1], grad.contiguous(), x.contiguous(), grad_values, grad_bias)
-    if rule is not None:
-        update.apply(rule, grad_values)
-    return None, grad_values, grad[:, 0].clone() if needs_bias and one else grad_bias
-
-
-# The same without registration, for a caller that knows that all is on the CPU and nothing looks on.
-ON_CPU = SimpleNamespace(
-    sparse_linear_backward=_backward_cpu,
-    sparse_linear_grad_input=_grad_input_cpu,
-    sparse_linear_grad_values=_grad_values_cpu,
-)
-
-
-def _room(x: Tensor, count: int) -> Tensor:
-    """A vector that the kernel will fill, which it does only if there is a batch."""
-    return x.new_empty(count) if x.shape[1] else x.new_zeros(count)
-
-
-def _is_narrow(tensor: Tensor) -> bool:
-    return tensor.dtype in (torch.float16, torch.bfloat16)
 
 
 def plain(x: Tensor, values: Tensor, bias: Tensor | None, *index: Tensor) -> Tensor:
@@ -226,9 +85,7 @@ def _forward_derivative(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return derivative(ctx, grad, x, values, index)
 
 
-def derivative(
-    ctx: Any, grad: Tensor, x: Tensor, values: Tensor, index: Sequence[Tensor], *, products: Any = None
-) -> tuple[Tensor | None, ...]:
+def derivative(ctx: Any, grad: Tensor, x: Tensor, values: Tensor, index: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
     """Return the gradients of `sparse_linear` that its autograd context asks for, None for the others.
 
     Args:
@@ -237,9 +94,8 @@ def derivative(
         x: input of the forward pass, shape [F, B].
         values: the active weights, shape [K].
         index: the topology.
-        products: where the operators are taken from; default: the registered ones, which can be differentiated again.
     """
-    ops = torch.ops.gossamer if products is None else products
+    ops = torch.ops.gossamer
     needs_x, needs_values, needs_bias = ctx.needs_input_grad[:3]
     grad_x = grad_values = None
     if needs_x and needs_values:
@@ -321,7 +177,7 @@ _HAS_TRITON = gpu_ops.HAS_TRITON
 
 _register(
     "sparse_linear",
-    _forward_cpu,
+    on_cpu.forward,
     gpu_ops.sparse_linear if _HAS_TRITON else plain,
     _forward_fake,
     _forward_derivative,
@@ -329,7 +185,7 @@ _register(
 )
 _register(
     "sparse_linear_backward",
-    _backward_cpu,
+    on_cpu.backward,
     _backward_gpu if _HAS_TRITON else _backward_any,
     _backward_fake,
     _backward_derivative,
@@ -337,7 +193,7 @@ _register(
 )
 _register(
     "sparse_linear_grad_input",
-    _grad_input_cpu,
+    on_cpu.grad_input,
     gpu_ops.grad_input if _HAS_TRITON else _grad_input_any,
     _grad_input_fake,
     _grad_input_derivative,
@@ -345,7 +201,7 @@ _register(
 )
 _register(
     "sparse_linear_grad_values",
-    _grad_values_cpu,
+    on_cpu.grad_values,
     gpu_ops.grad_values if _HAS_TRITON else _grad_values_any,
     _grad_values_fake,
     _grad_values_derivative,

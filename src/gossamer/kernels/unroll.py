@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gossamer.kernels import cpu, eager, gates, ops, recurrent, recurrent_backward
+from gossamer.kernels import cpu, eager, gates, recurrent, recurrent_backward
+from gossamer.kernels.operands import Index, check
 
 _PLAIN = (Tensor, nn.Parameter)
 _NUMBER: dict[gates.Kind, int] = {
@@ -48,7 +49,7 @@ def unroll(
     values: Tensor,
     bias: Tensor | None,
     states: tuple[Tensor, Tensor | None],
-    index: ops.Index,
+    index: Index,
     watch: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Run a recurrent layer through all its steps; see `gates.unroll`, which has the same results.
@@ -73,7 +74,7 @@ def unroll(
     "gru", 2 H for the others, and the projection. `watch` costs one more product.
     """
     hidden, cell = states
-    ops.check(hidden.t(), values, bias, index)
+    check(hidden.t(), values, bias, index)
     ready = _compute(setting, projected_SO, values, bias, hidden, cell, index, keep=torch.is_grad_enabled())
     watched_SO = None if watch is None else watch(_before(setting, ready, hidden))
     outputs: tuple[Tensor, ...] = _Unroll.apply(  # type: ignore[no-untyped-call]
@@ -125,7 +126,7 @@ class _Unroll(torch.autograd.Function):
         if all(grad is None for grad in grads):
             return (None,) * 13
         # Between forward and backward the values may have been exchanged for others, which no version counter shows.
-        ops.check(hidden_BH.t(), values, None, index)
+        check(hidden_BH.t(), values, None, index)
         if torch.is_grad_enabled():
             return _again(ctx, (projected_SO, values, bias, hidden_BH, cell_BH), grads, index)
         return _backward(ctx, values, hidden_BH, ready, index, grads)
@@ -139,7 +140,7 @@ def _compute(
     bias: Tensor | None,
     hidden_BH: Tensor,
     cell_BH: Tensor | None,
-    index: ops.Index,
+    index: Index,
     *,
     keep: bool,
 ) -> _Ready:
@@ -151,7 +152,7 @@ def _compute(
     # Without a backward pass all steps write their gates to the same place.
     room = values.new_empty(total // batch if keep else 1, recurrent.KEPT[_NUMBER[setting.kind]] * units, batch)
     kept_TOB = room.expand(total // batch, -1, -1)
-    y_SH = torch.empty_strided((total, units), (1, total), dtype=values.dtype)
+    y_SH = values.new_empty_strided((total, units), (1, total))
     ready = _Ready(y_SH, h_THB, c_THB, kept_TOB)
     bias_O = values.new_zeros(projected_OS.shape[0]) if bias is None else bias.contiguous()
     _forward(setting, projected_OS, values.contiguous(), bias_O, index, ready)
@@ -173,9 +174,7 @@ def _before(setting: Setting, ready: _Ready, hidden_BH: Tensor) -> Tensor:
     return torch.cat(parts, 1).t()
 
 
-def _forward(
-    setting: Setting, projected_OS: Tensor, values: Tensor, bias: Tensor, index: ops.Index, ready: _Ready
-) -> None:
+def _forward(setting: Setting, projected_OS: Tensor, values: Tensor, bias: Tensor, index: Index, ready: _Ready) -> None:
     steps, (units, batch) = ready.h.shape[0] - 1, ready.h.shape[1:]
     fixed = tuple(part.data_ptr() for part in (index[0], index[1], values, bias, projected_OS))
     h, c, kept = (_places(part) for part in ready[1:])

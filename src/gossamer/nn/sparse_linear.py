@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from gossamer import counts, topology
 from gossamer.growth import fan_in_uniform_of
-from gossamer.kernels import eager, ops
+from gossamer.kernels import eager
 from gossamer.kernels.activation import Activation
 from gossamer.kernels.chain import Link
+from gossamer.kernels.operands import Index
 from gossamer.nn.parameter import set_data_
 from gossamer.topology import Topology, Transpose
 
@@ -229,7 +230,7 @@ class SparseLinear(nn.Module):
         held: Any = self._parameters
         return Link(held["values"], held["bias"], self._index(), activation)
 
-    def _index(self) -> ops.Index:
+    def _index(self) -> Index:
         # Five attributes of a module, asked for one by one, cost as much as a small product.
         held: Any = self._buffers
         return (

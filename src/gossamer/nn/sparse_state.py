@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from gossamer import counts, topology
 from gossamer.growth import fan_in_uniform_of
-from gossamer.kernels import conv_ops
+from gossamer.kernels import conv_on_cpu
+from gossamer.kernels.operands import Index
 from gossamer.nn.parameter import set_data_
 from gossamer.topology import Topology
 
@@ -44,11 +45,11 @@ def set_topology_(layer: Any, places: Topology) -> None:
     layer.row_pointers, layer.column_indices = (
         part.clone(memory_format=torch.contiguous_format) for part in (places.row_pointers, places.column_indices)
     )
-    ordered = conv_ops.by_channel(places, layer.window)
+    ordered = conv_on_cpu.by_channel(places, layer.window)
     layer.channel_pointers, layer.channel_indices, layer.permutation = ordered
 
 
-def index(layer: Any) -> conv_ops.Index:
+def index(layer: Any) -> Index:
     """Return the topology as the kernels take it."""
     return (
         layer.row_pointers,

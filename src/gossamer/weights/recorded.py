@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gossamer import topology
-from gossamer.kernels import conv_fallback, conv_ops
+from gossamer.kernels import conv_fallback, conv_on_cpu
 from gossamer.kernels.conv_fallback import Window
 from gossamer.nn import SparseConv1d, SparseConv2d, SparseEmbedding, SparseLinear
 from gossamer.nn.counterparts import SparseLayer
@@ -124,7 +124,7 @@ def gradient_at(layer: SparseLayer, inputs: Tensor, output_grad: Tensor, indices
     places = topology.from_linear(indices, layer.topology.shape)
     ops, index = torch.ops.gossamer, (places.row_pointers, places.column_indices)
     if isinstance(layer, (SparseConv2d, SparseConv1d)):
-        ordered = conv_ops.by_channel(places, layer.window)
+        ordered = conv_on_cpu.by_channel(places, layer.window)
         found: Tensor = ops.sparse_conv2d_grad_values(output_grad, inputs, *index, *ordered, list(layer.window))
         return found
     if isinstance(layer, SparseEmbedding):

@@ -7,7 +7,7 @@ from torch import Tensor
 from gossamer import topology
 from gossamer.kernels import gpu_block_ops
 from gossamer.kernels.gpu_block_ops import block_backward, block_grad_input, block_grad_values, block_linear
-from gossamer.kernels.ops import Index
+from gossamer.kernels.operands import Index
 
 from .conftest import Call
 
