@@ -98,11 +98,12 @@ def _forward(x_FB: Tensor, links: Sequence[Link]) -> tuple[Tensor, list[Tensor],
     """Return the result, the input of each link, and what undoing its activation takes; None: the next one's input."""
     inputs: list[Tensor] = []
     numbers: list[Tensor | None] = []
-    for link in links:
+    for place, link in enumerate(links):
         values = link.flat
         check(x_FB, values, link.bias, link.places)
         inputs.append(x_FB)
-        y_BO = given = product(x_FB, values, link.bias, link.places, relu=link.is_relu)
+        stays = place < len(links) - 1
+        y_BO = given = product(x_FB, values, link.bias, link.places, relu=link.is_relu, stays=stays)
         if link.activation is None or link.is_relu:
             numbers.append(None)
         else:
@@ -167,9 +168,9 @@ def _backward(
         link = links[place]
         if link.activation is not None and (given := numbers[place]) is not None:
             grad_BO = _before_activation(grad_BO, given, link.activation)
-        relu = place > 0 and links[place - 1].is_relu
+        before = links[place - 1] if place else None
         wanted = (place > first or needs[0], needs[2 + 2 * place], needs[3 + 2 * place])
-        found = _of_link(grad_BO.t(), inputs[place], link, wanted, relu, rule_of)
+        found = _of_link(grad_BO.t(), inputs[place], link, wanted, before, rule_of)
         grad_FB, *grads[2 + 2 * place : 4 + 2 * place] = found
         if place == 0:
             grads[0] = grad_FB
@@ -185,7 +186,12 @@ def _before_activation(grad: Tensor, numbers: Tensor, what: Activation) -> Tenso
 
 
 def _of_link(
-    grad_OB: Tensor, x_FB: Tensor, link: Link, wanted: tuple[bool, bool, bool], relu: bool, rule_of: RuleOf
+    grad_OB: Tensor,
+    x_FB: Tensor,
+    link: Link,
+    wanted: tuple[bool, bool, bool],
+    before: Link | None,
+    rule_of: RuleOf,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return the gradients of input, values and bias as far as they are wanted; the input's before its ReLU.
 
@@ -193,7 +199,11 @@ def _of_link(
     """
     rule = rule_of(link.values) if wanted[1] else None
     grad_x, grad_values, grad_bias = on_cpu.gradients(
-        grad_OB, x_FB, link.flat, link.places, needs=wanted, relu=relu, rule=rule
+        *(grad_OB, x_FB, link.flat, link.places),
+        needs=wanted,
+        relu=before is not None and before.is_relu,
+        rule=rule,
+        stays=before is not None,
     )
     if grad_values is not None:
         grad_values = grad_values.view(link.values.shape) if rule is None else None

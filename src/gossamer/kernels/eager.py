@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.kernels import cpu, on_cpu, ops
+from gossamer.kernels import buffers, cpu, on_cpu, ops
 from gossamer.kernels.operands import Index, check
 
 _PLAIN = (Tensor, nn.Parameter)
@@ -65,13 +65,20 @@ def is_plain(*tensors: Tensor) -> bool:
     )
 
 
-def product(x_FB: Tensor, values: Tensor, bias: Tensor | None, index: Index, *, relu: bool = False) -> Tensor:
-    """Return W x + b, or relu(W x + b), shape [B, O], strides (1, B)."""
+def product(
+    x_FB: Tensor, values: Tensor, bias: Tensor | None, index: Index, *, relu: bool = False, stays: bool = False
+) -> Tensor:
+    """Return W x + b, or relu(W x + b), shape [B, O], strides (1, B); `stays`: it never leaves the library."""
     outputs, batch = index[0].numel() - 1, x_FB.shape[1]
-    y_BO = x_FB.new_empty_strided((batch, outputs), (1, batch))
+    make = buffers.results if stays else _results
+    y_BO = make(outputs, batch, x_FB.dtype)
     bias = x_FB.new_zeros(outputs) if bias is None else bias.contiguous()
     cpu.multiply(index[0], index[1], values.contiguous(), bias, x_FB, y_BO, transposed=index[2:], relu=relu)
     return y_BO
+
+
+def _results(features: int, batch: int, dtype: torch.dtype) -> Tensor:
+    return torch.empty_strided((batch, features), (1, batch), dtype=dtype, device="cpu")
 
 
 class _Linear(torch.autograd.Function):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gossamer.kernels import cpu, update
+from gossamer.kernels import buffers, cpu, update
 from gossamer.kernels.operands import check, is_narrow, room
 from gossamer.kernels.update import Rule
 
@@ -68,6 +68,7 @@ def gradients(
     needs: tuple[bool, bool, bool],
     relu: bool = False,
     rule: Rule | None = None,
+    stays: bool = False,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return the gradients of the input, the values and the bias, from one call of a kernel where one does it.
 
@@ -79,6 +80,7 @@ def gradients(
         needs: which of the three are wanted; None stands in place of the others.
         relu: whether x came out of a ReLU, and the gradient before that is meant.
         rule: how to update the values with their gradient, which is of no use then.
+        stays: whether the gradient of the input never leaves the library.
 
     Raises:
         ValueError: the values are no longer those of the forward pass.
@@ -103,7 +105,7 @@ def gradients(
         cpu.backward_one(index, *operands, grad_x, grad_values)
         grad_x = _before_relu(grad_x, x) if relu else grad_x
     else:
-        grad_x = x.new_empty(x.shape)
+        grad_x = buffers.results(x.shape[0], x.shape[1], x.dtype).t() if stays else x.new_empty(x.shape)
         cpu.backward(index[2], index[3], index[4], *operands, grad_x, grad_values, to_sum, relu=relu, rule=rule)
         return grad_x, grad_values, grad_bias
     if rule is not None:
