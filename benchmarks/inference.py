@@ -5,7 +5,9 @@
     python benchmarks/inference.py --batches 1 --active 0.05    inputs that are mostly zero, as behind k-winners
 
 Each contender takes a batch-major input, as a program would hand it in. ONNX Runtime runs the dense weight with its
-zeros: it has no sparse product. A round times some calls of each contender in a row; medians over the rounds.
+zeros: it has no sparse product. "lean" is the same layer as `gossamer.accelerate` may hold it: float32, places of 16
+bits, nothing rounded. Ratios are those of the faster of the two. A round times some calls of each contender in a row;
+medians over the rounds.
 
 `pip install onnxruntime onnx` brings that rival; the others come with torch.
 """
@@ -22,8 +24,11 @@ from rivals import RIVALS
 from timing import measure
 from torch import Tensor, nn
 
+from gossamer import formats
 from gossamer.machine import describe_machine
 from gossamer.nn import SparseLinear
+
+OURS = ("gossamer", "lean")
 
 
 def onnx_call(layer: nn.Linear, inputs: Tensor) -> Callable[[], object]:
@@ -55,10 +60,12 @@ def contenders(layer: SparseLinear, *, batch: int, active: float) -> dict[str, C
     dense, inputs = layer.to_dense(), torch.randn(batch, layer.in_features)
     inputs *= torch.rand(inputs.shape) < active
     csr = RIVALS["torch CSR"](layer)
+    lean = formats.LINEAR["lean_csr"](layer) or layer
     calls: dict[str, Callable[[], object]] = {
         "dense": lambda: dense(inputs),
         "torch CSR": lambda: csr(inputs),
         "gossamer": lambda: layer(inputs),
+        "lean": lambda: lean(inputs),
     }
     if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx"):
         calls["ONNX Runtime"] = onnx_call(dense, inputs)
@@ -79,7 +86,7 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     console = Console(width=120)
     console.print(describe_machine(), f"load {os.getloadavg()[0]:.2f} at the start")
-    names = ("dense", "torch CSR", "ONNX Runtime", "gossamer")
+    names = ("dense", "torch CSR", "ONNX Runtime", *OURS)
     table = Table(title=f"inference, {options.size} x {options.size}, ms", title_justify="left")
     for header in ("batch", "sparsity", *names, "over dense", "over the fastest other"):
         table.add_column(header, justify="right")
@@ -95,8 +102,8 @@ def main() -> None:
                     in_a_row=options.in_a_row,
                 )
             times = {name: taken for name, taken in results.items() if isinstance(taken, float)}
-            ours = times["gossamer"]
-            best = min(taken for name, taken in times.items() if name != "gossamer")
+            ours = min(times[name] for name in OURS)
+            best = min(taken for name, taken in times.items() if name not in OURS)
             table.add_row(
                 f"{batch}",
                 f"{sparsity:g}",

@@ -9,8 +9,8 @@ def test_every_storage_stands_beside_dense() -> None:
     fields = good(*SMALL, "--json").json
 
     assert (fields["shape"], fields["batch"], fields["machine"]["threads"]) == ([48, 64], 4, 1)
-    assert [row["format"] for row in fields["rows"]] == ["csr", "block", "constant_fan_in", "compact"] * 2
-    for row in fields["rows"][4:]:
+    assert [row["format"] for row in fields["rows"]] == ["csr", "lean_csr", "block", "constant_fan_in", "compact"] * 2
+    for row in fields["rows"][5:]:
         assert 0.85 < row["sparsity"] < 0.95
         assert row["bytes"] < row["dense_bytes"] == 4 * 48 * 65
         assert row["ms"] > 0 < row["dense_ms"]
@@ -19,7 +19,7 @@ def test_every_storage_stands_beside_dense() -> None:
 def test_only_csr_trains() -> None:
     rows = good(*SMALL, "--json").json["rows"]
 
-    assert [row["training_ms"] is not None for row in rows] == [False] * 4 + [True] + [False] * 3
+    assert [row["training_ms"] is not None for row in rows] == [False] * 5 + [True] + [False] * 4
 
 
 def test_what_takes_more_than_dense_is_said() -> None:

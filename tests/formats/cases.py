@@ -8,7 +8,7 @@ from gossamer.nn import SparseLinear
 
 RELATIVE = {torch.float32: 1e-5, torch.float64: 1e-12}
 BATCHES = [0, 1, 3, 64, 130]
-HELD = {name: hold for name, hold in formats.LINEAR.items() if name in ("block", "constant_fan_in")}
+HELD = {name: hold for name, hold in formats.LINEAR.items() if name in ("lean_csr", "block", "constant_fan_in")}
 ALL = {**HELD, "compact": formats.LINEAR["compact"]}
 
 

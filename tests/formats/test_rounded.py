@@ -80,6 +80,7 @@ def test_int8_is_never_further_away_than_half_a_scale() -> None:
     layer.values.mul_(torch.logspace(-6, 6, layer.num_active))
     module = hold("int8", layer)
     assert isinstance(module, formats.Int8Linear)
+    assert module.scales is not None
     weight, found = layer.to_dense().weight.double(), module.to_sparse().to_dense().weight.double()
 
     assert torch.equal(module.scales, layer.to_dense().weight.abs().amax(1) / 127)

@@ -23,12 +23,14 @@ from gossamer.nn import SparseLinear
 # Each storage is measured with weights at places of the structure that it is made for.
 _PATTERNS: dict[str, patterns.Pattern] = {
     "csr": patterns.unstructured(),
+    "lean_csr": patterns.unstructured(),
     "block": patterns.block(8, 8),
     "constant_fan_in": patterns.constant_fan_in(),
     "compact": patterns.row(),
 }
 _WORDS = {
     "csr": "anywhere",
+    "lean_csr": "anywhere",
     "block": "in blocks of 8 x 8",
     "constant_fan_in": "as many for each output",
     "compact": "whole outputs",

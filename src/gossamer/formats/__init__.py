@@ -6,6 +6,7 @@ from gossamer.formats.choices import ANY, LINEAR, ROUNDED, Hold
 from gossamer.formats.compact import CompactLinear
 from gossamer.formats.constant_fan_in import FanInLinear
 from gossamer.formats.int8 import Int8Linear
+from gossamer.formats.lean_csr import LeanCsrLinear
 from gossamer.formats.portable import portable
 from gossamer.formats.size import held_bytes
 
@@ -19,6 +20,7 @@ __all__ = [
     "FanInLinear",
     "Hold",
     "Int8Linear",
+    "LeanCsrLinear",
     "held_bytes",
     "portable",
 ]

@@ -1,19 +1,13 @@
 """int8: each value a whole number from -127 to 127, times one float32 scale for each output; sums stay float32."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from gossamer import topology
 from gossamer.formats import narrow
-from gossamer.formats.block import sparse_layer
-from gossamer.kernels import inference
-from gossamer.nn import SparseLinear
 
 
-class Int8Linear(nn.Module):
+class Int8Linear(narrow.NarrowLinear):
     """Apply y = x W^T + b with W = scale * whole numbers from -127 to 127: for inference alone.
 
     Each output has one scale, and its sum of whole numbers times inputs is float32.
@@ -22,80 +16,16 @@ class Int8Linear(nn.Module):
     a parameter, and `backward` through it raises RuntimeError. `to_sparse`, and with it `gs.save`, give float32 layers
     of the rounded values: what is computed with, not what was given.
 
-    Args:
-        values: the weights by their scale, row by row, int8, shape [num_active].
-        scales: of each output, shape [out_features].
-        places: where they are.
-        bias: zeros for none, shape [out_features].
-        in_features: size of the last axis of the input.
-        with_bias: whether the layer that was held has a bias.
-
     Input: [*, in_features], the dtype of the bias, float32 (or any under autocast). Output: [*, out_features].
 
     Example:
+        >>> from gossamer.nn import SparseLinear
         >>> layer = SparseLinear(64, 32, sparsity=0.75, generator=torch.Generator().manual_seed(0))
         >>> hold(layer)
         Int8Linear(in_features=64, out_features=32, num_active=512)
 
     Cost: memory of 3 bytes a weight up to 65,536 inputs, else 5; CSR of float32 has 8, and its transpose.
     """
-
-    values: Tensor
-    scales: Tensor
-    indices: Tensor
-    pointers: Tensor
-    bias: Tensor
-
-    def __init__(
-        self,
-        values: Tensor,
-        scales: Tensor,
-        places: narrow.Places,
-        bias: Tensor,
-        *,
-        in_features: int,
-        with_bias: bool,
-    ) -> None:
-        super().__init__()
-        self.in_features, self.out_features, self.with_bias = in_features, bias.numel(), with_bias
-        for name, part in {"values": values, "scales": scales, **places._asdict(), "bias": bias}.items():
-            self.register_buffer(name, part)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Apply the layer; see the class for shapes."""
-        x_FB = inference.enter(inputs, self.in_features, self.bias.dtype)
-        y_OB = inference.narrow_linear(x_FB, self.pointers, self.indices, self.values, self.scales, self.bias)
-        return inference.leave(y_OB, inputs.shape, self.out_features)
-
-    def to_sparse(self) -> SparseLinear:
-        """Return the layer that trains, with the rounded weights that are not zero, in float32."""
-        rows = torch.repeat_interleave(self.pointers.diff().long(), output_size=self.values.numel())
-        bias = self.bias if self.with_bias else None
-        values = self.values.to(self.bias.dtype) * self.scales[rows]
-        return sparse_layer(rows, self.indices.long(), values, bias, (self.out_features, self.in_features))
-
-    def extra_repr(self) -> str:
-        """Show sizes and the number of weights."""
-        sizes = f"in_features={self.in_features}, out_features={self.out_features}"
-        return f"{sizes}, num_active={self.values.numel()}"
-
-    def _load_from_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        prefix: str,
-        local_metadata: Mapping[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        places = state_dict.get(f"{prefix}indices"), state_dict.get(f"{prefix}pointers")
-        if problem := narrow.problem_with_places(*places, self.in_features):
-            error_msgs.append(f"{prefix}indices: {problem}")
-            return
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
 
 
 def hold(layer: nn.Module) -> Int8Linear | None:
@@ -121,9 +51,9 @@ def hold(layer: nn.Module) -> Int8Linear | None:
     values, scales = rounded(sparse.values.detach(), rows, sparse.out_features)
     return Int8Linear(
         values,
-        scales,
         places,
         narrow.bias_of(sparse),
+        scales=scales,
         in_features=sparse.in_features,
         with_bias=sparse.bias is not None,
     ).train(layer.training)

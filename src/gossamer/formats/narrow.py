@@ -1,12 +1,15 @@
-"""What storages have in common that round: which layers they take, places of 16 bits, the checks of a state."""
+"""What storages with places of 16 bits have in common: the layer, which ones they take, the checks of a state."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from gossamer.formats.block import sparse_layer
 from gossamer.formats.size import dense_bytes
 from gossamer.formats.state import problem_with
+from gossamer.kernels import inference
 from gossamer.nn import SparseLinear
 
 # Inputs that 16 bits can count.
@@ -23,6 +26,81 @@ class Places(NamedTuple):
 
     pointers: Tensor
     indices: Tensor
+
+
+class NarrowLinear(nn.Module):
+    """Apply y = x W^T + b with places of 16 bits where they fit, and sums in float32: for inference alone.
+
+    There is no derivative: nothing here is a parameter, and `backward` through it raises RuntimeError.
+
+    Args:
+        values: the weights, row by row, by their scale if there are any, shape [num_active].
+        places: where they are.
+        bias: zeros for none, shape [out_features].
+        in_features: size of the last axis of the input.
+        with_bias: whether the layer that was held has a bias.
+        scales: of each output, shape [out_features]; None: ones.
+
+    Input: [*, in_features], the dtype of the bias, float32 (or any under autocast). Output: [*, out_features].
+    """
+
+    values: Tensor
+    scales: Tensor | None
+    indices: Tensor
+    pointers: Tensor
+    bias: Tensor
+
+    def __init__(
+        self,
+        values: Tensor,
+        places: Places,
+        bias: Tensor,
+        *,
+        in_features: int,
+        with_bias: bool,
+        scales: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.with_bias = in_features, bias.numel(), with_bias
+        for name, part in {"values": values, "scales": scales, **places._asdict(), "bias": bias}.items():
+            self.register_buffer(name, part)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Apply the layer; see the class for shapes."""
+        x_FB = inference.enter(inputs, self.in_features, self.bias.dtype)
+        y_OB = inference.narrow_linear(x_FB, self.pointers, self.indices, self.values, self.scales, self.bias)
+        return inference.leave(y_OB, inputs.shape, self.out_features)
+
+    def to_sparse(self) -> SparseLinear:
+        """Return the layer that trains, with the weights that are computed with and are not zero, in float32."""
+        rows = torch.repeat_interleave(self.pointers.diff().long(), output_size=self.values.numel())
+        bias = self.bias if self.with_bias else None
+        values = self.values.to(self.bias.dtype)
+        values = values if self.scales is None else values * self.scales[rows]
+        return sparse_layer(rows, self.indices.long(), values, bias, (self.out_features, self.in_features))
+
+    def extra_repr(self) -> str:
+        """Show sizes and the number of weights."""
+        sizes = f"in_features={self.in_features}, out_features={self.out_features}"
+        return f"{sizes}, num_active={self.values.numel()}"
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        places = state_dict.get(f"{prefix}indices"), state_dict.get(f"{prefix}pointers")
+        if problem := problem_with_places(*places, self.in_features):
+            error_msgs.append(f"{prefix}indices: {problem}")
+            return
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
 
 
 def taken(layer: nn.Module) -> SparseLinear | None:

@@ -4,13 +4,12 @@ import copy
 
 from torch import nn
 
-from gossamer.formats.bfloat16 import Bfloat16Linear
 from gossamer.formats.block import BlockLinear
 from gossamer.formats.compact import CompactLinear
 from gossamer.formats.constant_fan_in import FanInLinear
-from gossamer.formats.int8 import Int8Linear
+from gossamer.formats.narrow import NarrowLinear
 
-_HELD = (Bfloat16Linear, BlockLinear, CompactLinear, FanInLinear, Int8Linear)
+_HELD = (BlockLinear, CompactLinear, FanInLinear, NarrowLinear)
 
 
 def portable(model: nn.Module) -> nn.Module:
