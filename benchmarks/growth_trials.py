@@ -78,10 +78,11 @@ def by_sparsity(experiment: str, panel: str, config: Config, sparsities: Sequenc
 
 
 def lenet(seed: int, methods: Sequence[str]) -> Iterator[Trial]:
-    """LeNet-300-100 on MNIST."""
+    """LeNet-300-100 on MNIST, with epochs, batch, learning rate and weight decay of the published runs."""
     config = Config(
-        method="dense", data="mnist", model=LENET, epochs=15, batch_size=100, learning_rate=0.1, decay="cosine"
-    )
+        method="dense", data="mnist", model=LENET, epochs=100, batch_size=100, learning_rate=0.1, decay="cosine",
+        weight_decay=5e-4,
+    )  # fmt: skip
     plan = by_sparsity("lenet", "LeNet-300-100, MNIST", config, (0.9, 0.95, 0.98, 0.99))
     yield from plan(seed, methods)
 
