@@ -1,7 +1,7 @@
-"""Memory for what lies between the layers of a run, used again step after step.
+"""Memory for what lies between the layers of a run, and for tiles of a gradient, used again step after step.
 
 The allocator may give large blocks back to the system when they are free, and the system fills each page with zeros
-when it is next touched: a seventh of a training step of a wide network. What never leaves a run can stay instead, on
+when it is next touched: a third of a training step of a wide network. What never leaves a run can stay instead, on
 pages so large that few of them are looked up.
 """
 
@@ -17,12 +17,12 @@ from torch import Tensor
 Bytes = NDArray[np.uint8]
 
 # Smaller ones the allocator keeps itself; larger ones would be missed elsewhere.
-_LEAST_BYTES, _MOST_BYTES = 1 << 20, 1 << 25
+_LEAST_BYTES, _MOST_BYTES = 1 << 19, 1 << 25
 # All that a thread keeps.
 _TOTAL_BYTES = 1 << 27
 _LARGE_PAGE = 1 << 21
 _ALIGNMENT = 64
-_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
+DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 class _Kept(threading.local):
@@ -43,7 +43,7 @@ def results(features: int, batch: int, dtype: torch.dtype) -> Tensor:
         batch: rows.
         dtype: float32 or float64.
     """
-    kind = _DTYPES[dtype]
+    kind = DTYPES[dtype]
     num_bytes = features * batch * np.dtype(kind).itemsize
     if _LEAST_BYTES <= num_bytes <= _MOST_BYTES and (buffer := _free(num_bytes)) is not None:
         start = -buffer.ctypes.data % _ALIGNMENT

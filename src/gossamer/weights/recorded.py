@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gossamer import topology
-from gossamer.kernels import conv_fallback, conv_on_cpu
+from gossamer.kernels import buffers, conv_fallback, conv_on_cpu
 from gossamer.kernels.conv_fallback import Window
 from gossamer.nn import SparseConv1d, SparseConv2d, SparseEmbedding, SparseLinear
 from gossamer.nn.counterparts import SparseLayer
@@ -99,7 +99,11 @@ def gradient_of(layer: SparseLayer, inputs: Tensor, output_grad: Tensor, tile: T
             here &= inputs != layer.padding_idx
         rows = output_grad.new_zeros(stop - start, right - left)
         return rows.index_add_(0, inputs[here] - start, output_grad[here, left:right])
-    return output_grad[:, start:stop].t() @ inputs[:, left:right]
+    grad_OB, inputs_BF = output_grad[:, start:stop].t(), inputs[:, left:right]
+    if not inputs.is_cpu or inputs.dtype not in buffers.DTYPES:
+        return grad_OB @ inputs_BF
+    # Tile after tile in the same memory.
+    return torch.mm(grad_OB, inputs_BF, out=buffers.results(stop - start, right - left, inputs.dtype).t())
 
 
 def gradient_across(layer: SparseLayer, inputs: Tensor, output_grad: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
