@@ -2,6 +2,7 @@
 
     python benchmarks/recurrent.py                             LSTM and GRU, hidden 512 and 1024, sparsity 0.9 and 0.95
     python benchmarks/recurrent.py --kinds lstm --hidden 512 --steps 64 --batch 16
+    python benchmarks/recurrent.py --packed                    sequences of all lengths up to --steps, packed
 
 Every contender has the same sizes and, where they have zeros, the same ones. The masked layer multiplies each weight
 with its mask in every training step, which is what pruning by masks costs. "gossamer, by steps" is the same layer in
@@ -14,6 +15,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from gossamer.kernels import unroll
 from gossamer.machine import describe_machine
@@ -57,13 +60,28 @@ def by_steps(layer: nn.Module, inputs: Tensor) -> Tensor:
     return outputs
 
 
-def contenders(kind: str, hidden: int, *, features: int, steps: int, batch: int, sparsity: float) -> dict[str, Step]:
+def packed(layer: Callable[..., Any], inputs: Tensor, lengths: Tensor) -> Tensor:
+    outputs: Tensor = layer(pack_padded_sequence(inputs, lengths, enforce_sorted=False))[0].data
+    return outputs
+
+
+def contenders(
+    kind: str, hidden: int, *, features: int, steps: int, batch: int, sparsity: float, in_packs: bool
+) -> dict[str, Step]:
     generator = torch.Generator().manual_seed(0)
     sparse = SPARSE[kind](features, hidden, sparsity=sparsity, generator=generator)
     dense = sparse.to_dense()
     masks = {name: (part.detach() != 0).float() for name, part in dense.named_parameters() if "weight" in name}
     inputs = torch.randn(steps, batch, features, generator=generator).requires_grad_()
     grad = torch.randn(steps, batch, hidden, generator=generator)
+    if in_packs:
+        lengths = torch.linspace(1, steps, batch).round().long()
+        grad = torch.randn(int(lengths.sum()), hidden, generator=generator)
+        both = {"dense": dense, "gossamer": sparse}
+        return {
+            name: make_step(partial(packed, layer, lengths=lengths), list(layer.parameters()), inputs, grad)
+            for name, layer in both.items()
+        }
     forwards: dict[str, tuple[nn.Module, Callable[[Tensor], Tensor]]] = {
         "dense": (dense, lambda part: dense(part)[0]),
         "masked dense": (dense, lambda part: masked(dense, masks, part)),
@@ -96,6 +114,7 @@ def main() -> None:
     parser.add_argument("--input", type=int, default=512)
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--packed", action="store_true", help="packed sequences, against the dense layer alone")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--cpu-time", action="store_true", help="of one thread, for a machine that others use")
@@ -119,6 +138,7 @@ def main() -> None:
                     steps=options.steps,
                     batch=options.batch,
                     sparsity=sparsity,
+                    in_packs=options.packed,
                 )
                 times = measure(steps, rounds=options.rounds, clock=clock)
                 for name, taken in times.items():

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_sequence
 
 from gossamer.nn import (
     SparseGRU,
@@ -54,8 +53,6 @@ def test_what_a_sparse_layer_has_not_is_refused() -> None:
         SparseGRU.from_dense(nn.GRU(3, 4), masks={"weight_hh_l1": torch.ones(12, 4).bool()})
     with pytest.raises(ValueError, match=r"mask has shape \(4, 12\), the weight \(12, 4\)"):
         SparseGRU.from_dense(nn.GRU(3, 4), masks={"weight_hh_l0": torch.ones(4, 12).bool()})
-    with pytest.raises(TypeError, match="a packed sequence was given"):
-        pair("gru", {})[1](pack_sequence([normal(3, 5), normal(2, 5)]))
 
 
 @pytest.mark.parametrize(

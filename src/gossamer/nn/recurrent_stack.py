@@ -1,33 +1,43 @@
 """The way through the layers, directions and time steps of a sparse recurrent layer."""
 
+import functools
+from collections.abc import Sequence
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gossamer.kernels import gates, unroll
+from gossamer.nn.packed_steps import Stretch, stretches, through
 from gossamer.nn.recurrent_weights import Layer, names
 from gossamer.nn.sparse_linear import SparseLinear
 
+# What goes in comes out: a tensor for a tensor, a packed sequence for a packed one.
+Inputs = TypeVar("Inputs", Tensor, PackedSequence)
+
 
 def run(
-    layer: Layer, kind: gates.Kind, inputs: Tensor, hidden: Tensor | None, cell: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor | None]:
+    layer: Layer, kind: gates.Kind, inputs: Inputs, hidden: Tensor | None, cell: Tensor | None = None
+) -> tuple[Inputs, Tensor, Tensor | None]:
     """Go through all layers and directions.
 
     Args:
         layer: sparse layer.
         kind: which equations.
-        inputs: [T, B, input_size], [B, T, input_size] if batch_first, or [T, input_size].
+        inputs: [T, B, input_size], [B, T, input_size] if batch_first, or [T, input_size]; or packed sequences.
         hidden: first hidden states, [layers x directions, B, H], without B for inputs without, or None for zeros.
         cell: first cell states, for "lstm".
 
     Returns:
-        Outputs [T, B, H x directions] in the order of the inputs; last hidden and cell states, as the first ones.
+        Outputs [T, B, H x directions] in the order of the inputs, packed as they are; last hidden and cell states, as
+        the first ones.
 
     Raises:
-        TypeError: a packed sequence.
         ValueError: a shape that does not fit.
     """
+    if isinstance(inputs, PackedSequence):
+        return _run_packed(layer, kind, inputs, hidden, cell)
     alone = _check_inputs(layer, inputs)
     first = _first_weight(layer)
     if torch.is_autocast_enabled(inputs.device.type):
@@ -38,7 +48,8 @@ def run(
     states = [_check_state(layer, state, batch, alone, inputs) for state in (hidden, cell)]
     # Turned into [features, steps x batch] at once: the products need it so.
     flat = sequence.permute(2, 0, 1).reshape(sequence.shape[2], steps * batch).t() if turned else sequence.flatten(0, 1)
-    flat, hidden, last_cell = _through(layer, kind, flat, states[0], states[1] if kind == "lstm" else None)
+    parts = [Stretch(steps, batch)]
+    flat, hidden, last_cell = _through(layer, kind, flat, states[0], states[1] if kind == "lstm" else None, parts)
     outputs = flat.view(steps, batch, flat.shape[1])
     outputs = outputs[:, 0] if alone else outputs.transpose(0, 1) if turned else outputs
     if alone:
@@ -46,8 +57,28 @@ def run(
     return outputs, hidden, last_cell
 
 
+def _run_packed(
+    layer: Layer, kind: gates.Kind, inputs: PackedSequence, hidden: Tensor | None, cell: Tensor | None
+) -> tuple[PackedSequence, Tensor, Tensor | None]:
+    flat, batch_sizes, order, back = inputs
+    if flat.dim() != 2 or flat.shape[1] != layer.input_size:
+        raise ValueError(
+            f"the packed data has shape {tuple(flat.shape)}; the layer takes [all steps, input_size] with input_size = "
+            f"{layer.input_size}"
+        )
+    if torch.is_autocast_enabled(flat.device.type):
+        flat = flat.to(_first_weight(layer).dtype)
+    parts = stretches(batch_sizes.tolist())
+    given = [_check_state(layer, state, parts[0].batch, False, flat) for state in (hidden, cell)]
+    states = given if order is None else [state.index_select(1, order) for state in given]
+    flat, last, last_cell = _through(layer, kind, flat, states[0], states[1] if kind == "lstm" else None, parts)
+    if back is not None:
+        last, last_cell = last.index_select(1, back), None if last_cell is None else last_cell.index_select(1, back)
+    return PackedSequence(flat, batch_sizes, order, back), last, last_cell
+
+
 def _through(
-    layer: Layer, kind: gates.Kind, flat: Tensor, hidden: Tensor, cell: Tensor | None
+    layer: Layer, kind: gates.Kind, flat: Tensor, hidden: Tensor, cell: Tensor | None, parts: Sequence[Stretch]
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     ways = 2 if layer.bidirectional else 1
     ends = [end for end, _ in names(layer.num_layers, ways == 2)]
@@ -60,7 +91,14 @@ def _through(
             setting = unroll.Setting(kind, place > start)
             input_, hidden_ = (layer.get_submodule(f"{part}_{ends[place]}") for part in ("input", "hidden"))
             first_cell = None if cell is None else cell[place]
-            output, last_hidden, last_cell = _unroll(setting, input_, hidden_, flat, hidden[place], first_cell)
+            output, last_hidden, last_cell = through(
+                functools.partial(_unroll, setting, hidden_),
+                input_(flat),
+                hidden[place],
+                first_cell,
+                parts,
+                reverse=setting.reverse,
+            )
             outputs.append(output)
             last.append((last_hidden, last_cell))
         flat = outputs[0] if ways == 1 else torch.cat([output.t() for output in outputs]).t()
@@ -69,9 +107,8 @@ def _through(
 
 
 def _unroll(
-    setting: unroll.Setting, input_: nn.Module, hidden_: nn.Module, flat: Tensor, hidden: Tensor, cell: Tensor | None
+    setting: unroll.Setting, hidden_: nn.Module, projected: Tensor, hidden: Tensor, cell: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    projected: Tensor = input_(flat)
     if type(hidden_) is SparseLinear and len(hidden):
         values, bias = hidden_.values, hidden_.bias
         if unroll.is_plain(projected, values, bias, hidden, cell):
@@ -92,11 +129,6 @@ def _first_weight(layer: Layer) -> Tensor:
 
 def _check_inputs(layer: Layer, inputs: Tensor) -> bool:
     """Raise unless the inputs fit; return whether they are one sequence without a batch."""
-    if isinstance(inputs, PackedSequence):
-        raise TypeError(
-            "a packed sequence was given; a sparse recurrent layer takes padded tensors: pad with pad_packed_sequence "
-            "and leave out what lies beyond each length in the loss"
-        )
     what = "[B, T, input_size]" if layer.batch_first else "[T, B, input_size]"
     if inputs.dim() not in (2, 3) or inputs.shape[-1] != layer.input_size:
         raise ValueError(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gossamer.kernels import gates
 from gossamer.nn import recurrent_cell, recurrent_stack, recurrent_weights
+from gossamer.nn.recurrent_stack import Inputs
 
 States = tuple[Tensor, Tensor]
 
@@ -32,8 +33,9 @@ class SparseLSTM(nn.Module):
         generator: source of randomness for topologies and first values, on the CPU.
         dtype: dtype of values and biases; default: torch's default.
 
-    Input: [T, B, input_size], [B, T, input_size] with batch_first, or [T, input_size]; first states (h, c) or None.
-    Output: outputs, (h, c), shapes as torch's.
+    Input: [T, B, input_size], [B, T, input_size] with batch_first, or [T, input_size], or a
+        `PackedSequence`; first states (h, c) or None.
+    Output: outputs, packed where the inputs are, and (h, c), shapes as torch's.
 
     Raises:
         ValueError: a size is below 1, or sparsity or dropout lie out of range.
@@ -48,7 +50,7 @@ class SparseLSTM(nn.Module):
         Hochreiter, Schmidhuber. Long short-term memory. Neural Computation 1997; equations as in `nn.LSTM`.
         Sparse recurrent weights: Narang, Elsen, Diamos, Sengupta. Exploring sparsity in recurrent neural networks.
         ICLR 2017, arXiv:1704.05119.
-        Differs: no projection of the hidden state, no packed sequences. First values are torch's uniform ones times
+        Differs: no projection of the hidden state. First values are torch's uniform ones times
         sqrt(in_features / live fan-in), with which the signal keeps the scale that it has in the dense layer.
 
     Cost: 2 (active input + active hidden weights) flops for each step and sample forward, twice that backward. The
@@ -101,7 +103,7 @@ class SparseLSTM(nn.Module):
         recurrent_weights.give_(self, dense)
         return dense
 
-    def forward(self, inputs: Tensor, states: States | None = None) -> tuple[Tensor, States]:
+    def forward(self, inputs: Inputs, states: States | None = None) -> tuple[Inputs, States]:
         """Apply the layer; see the class for shapes."""
         hidden, cell = (None, None) if states is None else states
         outputs, hidden, cell = recurrent_stack.run(self, "lstm", inputs, hidden, cell)

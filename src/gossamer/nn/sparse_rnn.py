@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gossamer.kernels import gates
 from gossamer.nn import recurrent_cell, recurrent_stack, recurrent_weights
+from gossamer.nn.recurrent_stack import Inputs
 
 
 class SparseRNN(nn.Module):
@@ -31,8 +32,9 @@ class SparseRNN(nn.Module):
         generator: source of randomness for topologies and first values, on the CPU.
         dtype: dtype of values and biases; default: torch's default.
 
-    Input: [T, B, input_size], [B, T, input_size] with batch_first, or [T, input_size]; first state h or None.
-    Output: outputs, h, shapes as torch's.
+    Input: [T, B, input_size], [B, T, input_size] with batch_first, or [T, input_size], or a
+        `PackedSequence`; first state h or None.
+    Output: outputs, packed where the inputs are, and h, shapes as torch's.
 
     Raises:
         ValueError: a size is below 1, the nonlinearity is another, or sparsity or dropout lie out of range.
@@ -47,7 +49,7 @@ class SparseRNN(nn.Module):
         Elman. Finding structure in time. Cognitive Science 1990; equations as in `nn.RNN`.
         Sparse recurrent weights: Narang, Elsen, Diamos, Sengupta. Exploring sparsity in recurrent neural networks.
         ICLR 2017, arXiv:1704.05119.
-        Differs: no packed sequences. First values are torch's uniform ones times
+        Differs: first values are torch's uniform ones times
         sqrt(in_features / live fan-in), with which the signal keeps the scale that it has in the dense layer.
 
     Cost: 2 (active input + active hidden weights) flops for each step and sample forward, twice that backward. The
@@ -104,7 +106,7 @@ class SparseRNN(nn.Module):
         recurrent_weights.give_(self, dense)
         return dense
 
-    def forward(self, inputs: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Inputs, hidden: Tensor | None = None) -> tuple[Inputs, Tensor]:
         """Apply the layer; see the class for shapes."""
         outputs, hidden, _ = recurrent_stack.run(self, self._kind(), inputs, hidden)
         return outputs, hidden
