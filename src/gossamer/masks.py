@@ -86,7 +86,7 @@ def largest(scores: Tensor, count: int) -> Tensor:
 
 def _marked(parts: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
     """Mark exactly `count`: every entry above the threshold, then the first ones that equal it."""
-    threshold = ranking.kth_largest(list(parts.values()), count) if count else torch.tensor(torch.inf)
+    threshold = ranking.kth_largest(list(parts.values()), count) if count else torch.tensor(torch.inf, device="cpu")
     marked = {name: torch.empty(part.shape, dtype=torch.bool, device=part.device) for name, part in parts.items()}
     found = {name: ranking.beside(part, threshold, marked=marked[name]) for name, part in parts.items()}
     for name, (_, _, unclear) in found.items():
@@ -140,7 +140,7 @@ def draw(shape: tuple[int, ...], num_active: int, *, generator: torch.Generator)
         >>> int(draw((4, 5), 7, generator=torch.Generator()).sum())
         7
     """
-    mask = torch.zeros(shape, dtype=torch.bool)
+    mask = torch.zeros(shape, dtype=torch.bool, device="cpu")
     mask.view(-1)[sampling.distinct(mask.numel(), num_active, generator=generator)] = True
     return mask
 

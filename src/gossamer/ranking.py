@@ -35,7 +35,7 @@ def kth_largest(parts: Sequence[Tensor], count: int) -> Tensor:
     if many and all(_is_plain(part) for part in parts):
         found = _by_sample([_as_array(part) for part in parts if part.numel()], count)
         if found is not None:
-            return torch.tensor(found, dtype=parts[0].dtype)
+            return torch.tensor(found, dtype=parts[0].dtype, device="cpu")
     flat = torch.cat([part.flatten() for part in parts]) if len(parts) > 1 else parts[0].flatten()
     return flat.kthvalue(flat.numel() - count + 1).values
 
@@ -53,7 +53,7 @@ def beside(numbers: Tensor, threshold: Tensor, *, marked: Tensor | None = None) 
         (1, 2, 0)
     """
     if _is_plain(numbers):
-        target = torch.empty(0, dtype=torch.bool) if marked is None else marked.view(-1)
+        target = torch.empty(0, dtype=torch.bool, device="cpu") if marked is None else marked.view(-1)
         return _beside(_as_array(numbers), float(threshold), target.numpy())
     # A tensor, not a number: large integers are no floats.
     above, equal, unclear = numbers > threshold, numbers == threshold, numbers != numbers
@@ -75,7 +75,7 @@ def taken(numbers: Tensor, mask: Tensor) -> Tensor:
     """
     if numbers.device.type != "cpu" or numbers.dtype not in (torch.float32, torch.float64, torch.int64):
         return numbers[mask]
-    result = torch.empty(int(mask.count_nonzero()) + 1, dtype=numbers.dtype)
+    result = numbers.new_empty(int(mask.count_nonzero()) + 1)
     _take(numbers.detach().contiguous().numpy(), mask.contiguous().numpy(), result.numpy())
     return result[:-1]
 

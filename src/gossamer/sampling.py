@@ -98,7 +98,8 @@ def draw(total: int, count: int, *, generator: torch.Generator) -> Drawn:
     num_draws = math.ceil((wanted + 5 * math.sqrt(wanted) + 16) * ((num_buckets << shift) / total))
     offset_type = np.uint32 if shift <= 32 else np.uint64
     while True:
-        seed, surplus_seed = (np.uint64(part) for part in torch.randint(2**63 - 1, (2,), generator=generator).tolist())
+        seeds = torch.randint(2**63 - 1, (2,), generator=generator, device="cpu")
+        seed, surplus_seed = (np.uint64(part) for part in seeds.tolist())
         starts = _count(seed, num_draws, num_buckets, shift, total)
         offsets = np.empty(starts[-1], offset_type)
         _scatter(seed, num_draws, num_buckets, shift, total, starts, offsets)

@@ -89,10 +89,10 @@ def _measured(shape: tuple[int, int], batch: int, sparsity: float, seconds: floa
 def _layer(shape: tuple[int, int], sparsity: float, pattern: patterns.Pattern) -> SparseLinear:
     generator = torch.Generator().manual_seed(0)
     count = pattern.nearest(shape, num_active(shape[0] * shape[1], sparsity))
-    mask = pattern.keep(torch.rand(shape, generator=generator), count)
+    mask = pattern.keep(torch.rand(shape, generator=generator, device="cpu"), count)
     linear = nn.Linear(shape[1], shape[0])
     with torch.no_grad():
-        linear.weight.copy_(torch.randn(shape, generator=generator) * mask)
+        linear.weight.copy_(torch.randn(shape, generator=generator, device="cpu") * mask)
     return SparseLinear.from_dense(linear, mask=mask)
 
 

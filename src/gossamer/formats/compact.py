@@ -12,6 +12,7 @@ from gossamer.formats.block import sparse_layer
 from gossamer.formats.size import dense_bytes
 from gossamer.formats.state import problem_with
 from gossamer.kernels import inference
+from gossamer.kernels.operands import is_autocast
 from gossamer.nn import SparseLinear
 
 # Of outputs or inputs that take part, or of both, at most so many: above, what is saved goes into moving numbers.
@@ -66,7 +67,7 @@ class CompactLinear(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Apply the layer; see the class for shapes."""
         inference.check_inputs(inputs, self.in_features)
-        if torch.is_autocast_enabled(inputs.device.type):
+        if is_autocast(inputs):
             # As truly sparse layers do; half precision would also not fit what is copied into.
             with torch.autocast(inputs.device.type, enabled=False):
                 return self._product(inputs.to(self.weight.dtype))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gossamer.kernels import block, cpu, fallback, fan_in, narrow
+from gossamer.kernels.operands import is_autocast
 
 _DTYPES = (torch.float32, torch.float64)
 _REFUSAL = (
@@ -34,7 +35,7 @@ def enter(inputs: Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
         ValueError: another last axis, or another dtype outside of autocast.
     """
     check_inputs(inputs, in_features)
-    if torch.is_autocast_enabled(inputs.device.type):
+    if is_autocast(inputs):
         inputs = inputs.to(dtype)
     if inputs.dtype != dtype:
         raise ValueError(f"input is {inputs.dtype} but the weight is {dtype}; convert one, or use torch.autocast")

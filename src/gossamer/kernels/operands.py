@@ -37,6 +37,12 @@ def is_narrow(tensor: Tensor) -> bool:
     return tensor.dtype in (torch.float16, torch.bfloat16)
 
 
+def is_autocast(tensor: Tensor) -> bool:
+    """Return whether autocast is on where the tensor lies; there is none for tensors without numbers."""
+    # Asked of "meta", torch raises.
+    return not tensor.is_meta and torch.is_autocast_enabled(tensor.device.type)
+
+
 def room(x_FB: Tensor, count: int) -> Tensor:
     """Return a vector that a kernel will fill, which it does only if there is a batch."""
     return x_FB.new_empty(count) if x_FB.shape[1] else x_FB.new_zeros(count)

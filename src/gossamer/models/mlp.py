@@ -9,6 +9,7 @@ from torch import nn
 from gossamer import budgets
 from gossamer.growth import fan_in_uniform, fan_in_uniform_of
 from gossamer.nn import AllReLU, ReLU, Sequential, SparseLinear
+from gossamer.nn.parameter import drawn_on_cpu
 from gossamer.topology import erdos_renyi
 
 
@@ -50,12 +51,13 @@ def mlp(
         raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
     shapes = {str(i): (outputs, inputs) for i, (inputs, outputs) in enumerate(pairwise(sizes))}
     kept = budget(shapes, sparsity=sparsity)
-    layers: list[nn.Module] = []
-    for depth, (name, shape) in enumerate(shapes.items(), start=1):
-        layers.append(_layer(shape, kept[name], generator))
-        if depth < len(shapes):
-            layers.append(_activation(alpha, depth, dropout))
-    return Sequential(*layers) if sparsity else nn.Sequential(*layers)
+    model = Sequential() if sparsity else nn.Sequential()
+    with drawn_on_cpu(model):
+        for depth, (name, shape) in enumerate(shapes.items(), start=1):
+            model.append(_layer(shape, kept[name], generator))
+            if depth < len(shapes):
+                model.append(_activation(alpha, depth, dropout))
+    return model
 
 
 def _activation(alpha: float | None, depth: int, dropout: float) -> nn.Module:

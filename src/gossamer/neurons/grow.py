@@ -187,7 +187,7 @@ def _parted_columns_(weight: View, copies: Tensor, units: int, generator: torch.
     columns = copies[indices % width]
     copied = columns >= 0
     values = weight.values()[copied]
-    share = torch.rand(values.numel(), generator=generator, dtype=torch.float64).to(values.device)
+    share = torch.rand(values.numel(), generator=generator, dtype=torch.float64, device="cpu").to(values.device)
     stays = (values.double() * share).to(values.dtype)
     if isinstance(weight, MaskedWeight):
         weight.parameter.data[indices[copied] // width, indices[copied] % width] = stays

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gossamer.kernels import gates
 from gossamer.nn import recurrent_weights
+from gossamer.nn.parameter import drawn_on_cpu
 
 
 def fill_(
@@ -28,12 +29,13 @@ def fill_(
     size, hidden = layer.input_size, layer.hidden_size
     if size < 1 or hidden < 1:
         raise ValueError(f"input_size is {size}, hidden_size {hidden}; each must be 1 or more")
-    for part, width in (("input", size), ("hidden", hidden)):
-        weight = recurrent_weights.draw(
-            num_gates * hidden, width, hidden,
-            sparsity=sparsity, bias=layer.bias, generator=generator, dtype=dtype,
-        )  # fmt: skip
-        layer.add_module(part, weight)
+    with drawn_on_cpu(layer):
+        for part, width in (("input", size), ("hidden", hidden)):
+            weight = recurrent_weights.draw(
+                num_gates * hidden, width, hidden,
+                sparsity=sparsity, bias=layer.bias, generator=generator, dtype=dtype,
+            )  # fmt: skip
+            layer.add_module(part, weight)
 
 
 def take_(layer: recurrent_weights.Cell, dense: nn.RNNCellBase, masks: Mapping[str, Tensor] | None) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gossamer.kernels import gates, unroll
+from gossamer.kernels.operands import is_autocast
 from gossamer.nn.packed_steps import Stretch, stretches, through
 from gossamer.nn.recurrent_weights import Layer, names
 from gossamer.nn.sparse_linear import SparseLinear
@@ -40,7 +41,7 @@ def run(
         return _run_packed(layer, kind, inputs, hidden, cell)
     alone = _check_inputs(layer, inputs)
     first = _first_weight(layer)
-    if torch.is_autocast_enabled(inputs.device.type):
+    if is_autocast(inputs):
         inputs = inputs.to(first.dtype)
     turned = layer.batch_first and not alone
     sequence = inputs[:, None] if alone else inputs.transpose(0, 1) if turned else inputs
@@ -66,7 +67,7 @@ def _run_packed(
             f"the packed data has shape {tuple(flat.shape)}; the layer takes [all steps, input_size] with input_size = "
             f"{layer.input_size}"
         )
-    if torch.is_autocast_enabled(flat.device.type):
+    if is_autocast(flat):
         flat = flat.to(_first_weight(layer).dtype)
     parts = stretches(batch_sizes.tolist())
     given = [_check_state(layer, state, parts[0].batch, False, flat) for state in (hidden, cell)]
@@ -149,7 +150,7 @@ def _check_state(layer: Layer, state: Tensor | None, batch: int, alone: bool, in
     expected = (rows, shape[2]) if alone else shape
     if state.shape != expected:
         raise ValueError(f"a first state has shape {tuple(state.shape)}; for this input it must be {expected}")
-    if torch.is_autocast_enabled(inputs.device.type):
+    if is_autocast(inputs):
         state = state.to(inputs.dtype)
     if state.dtype != inputs.dtype:
         raise ValueError(f"a first state is {state.dtype} but the input {inputs.dtype}; convert one")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gossamer import counts, topology
 from gossamer.kernels import gates
+from gossamer.nn.parameter import drawn_on_cpu
 from gossamer.nn.sparse_linear import SparseLinear
 
 
@@ -24,6 +25,9 @@ class Cell(Protocol):
         """As of nn.Module."""
 
     def get_submodule(self, target: str) -> nn.Module:
+        """As of nn.Module."""
+
+    def to(self, device: torch.device, /) -> Any:
         """As of nn.Module."""
 
     def train(self, mode: bool = True) -> Any:
@@ -150,14 +154,15 @@ def fill_(layer: Layer, kind: gates.Kind, *, sparsity: float, generator: torch.G
         raise ValueError(f"input_size is {size}, hidden_size {hidden}, num_layers {num_layers}; each must be 1 or more")
     counts.check_fraction(layer.dropout, name="dropout")
     ways = 2 if layer.bidirectional else 1
-    for place, (end, _) in enumerate(names(num_layers, layer.bidirectional)):
-        columns = size if place < ways else ways * hidden
-        for part, width in (("input", columns), ("hidden", hidden)):
-            weight = draw(
-                gates.GATES[kind] * hidden, width, hidden,
-                sparsity=sparsity, bias=layer.bias, generator=generator, dtype=dtype,
-            )  # fmt: skip
-            layer.add_module(f"{part}_{end}", weight)
+    with drawn_on_cpu(layer):
+        for place, (end, _) in enumerate(names(num_layers, layer.bidirectional)):
+            columns = size if place < ways else ways * hidden
+            for part, width in (("input", columns), ("hidden", hidden)):
+                weight = draw(
+                    gates.GATES[kind] * hidden, width, hidden,
+                    sparsity=sparsity, bias=layer.bias, generator=generator, dtype=dtype,
+                )  # fmt: skip
+                layer.add_module(f"{part}_{end}", weight)
 
 
 def take_(layer: Layer, dense: nn.RNNBase, masks: Mapping[str, Tensor] | None) -> None:

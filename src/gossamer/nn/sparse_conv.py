@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from gossamer import counts
 from gossamer.kernels import conv_eager
 from gossamer.kernels.conv_fallback import Window
+from gossamer.kernels.operands import is_autocast
 from gossamer.nn import conv_sizes, sparse_state
+from gossamer.nn.parameter import drawn_on_cpu
 from gossamer.topology import Topology
 
 
@@ -106,10 +108,11 @@ class SparseConv2d(nn.Module):
             self, in_channels, out_channels, kernel_size, dimensions=2, stride=stride, padding=padding,
             dilation=dilation, groups=groups, padding_mode=padding_mode,
         )  # fmt: skip
-        dtype = torch.get_default_dtype() if dtype is None else dtype
-        places, values = sparse_state.draw(self.dense_shape, sparsity, generator=generator)
-        zeros = torch.zeros(out_channels, dtype=dtype) if bias else None
-        sparse_state.build_(self, places, values.to(dtype), zeros, self.dense_shape)
+        with drawn_on_cpu(self):
+            dtype = torch.get_default_dtype() if dtype is None else dtype
+            places, values = sparse_state.draw(self.dense_shape, sparsity, generator=generator)
+            zeros = torch.zeros(out_channels, dtype=dtype) if bias else None
+            sparse_state.build_(self, places, values.to(dtype), zeros, self.dense_shape)
 
     @classmethod
     def from_dense(cls, conv: nn.Conv2d, *, mask: Tensor | None = None) -> Self:
@@ -181,7 +184,7 @@ class SparseConv2d(nn.Module):
                 f"input has shape {tuple(inputs.shape)}; it must be [batch, {self.in_channels}, height, width], the "
                 "batch may be missing"
             )
-        if torch.is_autocast_enabled(inputs.device.type):
+        if is_autocast(inputs):
             inputs = inputs.to(self.values.dtype)
         if inputs.dim() == 4:
             return conv_eager.conv2d(inputs, self.values, self.bias, sparse_state.index(self), self.window)

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from gossamer import counts
 from gossamer.kernels import conv_eager
 from gossamer.kernels.conv_fallback import Window
+from gossamer.kernels.operands import is_autocast
 from gossamer.nn import conv_sizes, sparse_state
+from gossamer.nn.parameter import drawn_on_cpu
 from gossamer.topology import Topology
 
 
@@ -91,10 +93,11 @@ class SparseConv1d(nn.Module):
             self, in_channels, out_channels, kernel_size, dimensions=1, stride=stride, padding=padding,
             dilation=dilation, groups=groups, padding_mode=padding_mode,
         )  # fmt: skip
-        dtype = torch.get_default_dtype() if dtype is None else dtype
-        places, values = sparse_state.draw(self.dense_shape, sparsity, generator=generator)
-        zeros = torch.zeros(out_channels, dtype=dtype) if bias else None
-        sparse_state.build_(self, places, values.to(dtype), zeros, self.dense_shape)
+        with drawn_on_cpu(self):
+            dtype = torch.get_default_dtype() if dtype is None else dtype
+            places, values = sparse_state.draw(self.dense_shape, sparsity, generator=generator)
+            zeros = torch.zeros(out_channels, dtype=dtype) if bias else None
+            sparse_state.build_(self, places, values.to(dtype), zeros, self.dense_shape)
 
     @classmethod
     def from_dense(cls, conv: nn.Conv1d, *, mask: Tensor | None = None) -> Self:
@@ -166,7 +169,7 @@ class SparseConv1d(nn.Module):
                 f"input has shape {tuple(inputs.shape)}; it must be [batch, {self.in_channels}, length], the batch may "
                 "be missing"
             )
-        if torch.is_autocast_enabled(inputs.device.type):
+        if is_autocast(inputs):
             inputs = inputs.to(self.values.dtype)
         images = inputs.unsqueeze(-2) if inputs.dim() == 3 else inputs[None, :, None]
         index = sparse_state.index(self)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gossamer import counts, sampling, topology
 from gossamer.kernels import lookup
-from gossamer.nn.parameter import set_data_
+from gossamer.nn.parameter import drawn_on_cpu, set_data_
 from gossamer.topology import Topology
 
 # size could not be told from the rest: the last columns may be empty.
@@ -79,14 +79,15 @@ class SparseEmbedding(nn.Module):
         super().__init__()
         if num_embeddings < 0 or embedding_dim < 0:
             raise ValueError(f"a table cannot have shape ({num_embeddings}, {embedding_dim}); sizes are 0 or more")
-        active = counts.num_active(num_embeddings * embedding_dim, sparsity)
-        places = _alike((num_embeddings, embedding_dim), active, generator=generator)
-        dtype = torch.get_default_dtype() if dtype is None else dtype
-        self._build(places, torch.randn(active, generator=generator).to(dtype), padding_idx)
-        live = places.row_pointers.diff().clamp(min=1)[topology.row_indices(places)]
-        self.values.data.mul_((embedding_dim / live).sqrt().to(dtype))
-        if self.padding_idx is not None:
-            self.values.data[self._row(self.padding_idx)] = 0.0
+        with drawn_on_cpu(self):
+            active = counts.num_active(num_embeddings * embedding_dim, sparsity)
+            places = _alike((num_embeddings, embedding_dim), active, generator=generator)
+            dtype = torch.get_default_dtype() if dtype is None else dtype
+            self._build(places, torch.randn(active, generator=generator, device="cpu").to(dtype), padding_idx)
+            live = places.row_pointers.diff().clamp(min=1)[topology.row_indices(places)]
+            self.values.data.mul_((embedding_dim / live).sqrt().to(dtype))
+            if self.padding_idx is not None:
+                self.values.data[self._row(self.padding_idx)] = 0.0
 
     @classmethod
     def from_topology(cls, places: Topology, values: Tensor, *, padding_idx: int | None = None) -> Self:

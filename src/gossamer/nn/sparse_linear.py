@@ -12,8 +12,8 @@ from gossamer.growth import fan_in_uniform_of
 from gossamer.kernels import eager
 from gossamer.kernels.activation import Activation
 from gossamer.kernels.chain import Link
-from gossamer.kernels.operands import Index
-from gossamer.nn.parameter import set_data_
+from gossamer.kernels.operands import Index, is_autocast
+from gossamer.nn.parameter import drawn_on_cpu, set_data_
 from gossamer.topology import Topology, Transpose
 
 # column_pointers could be derived too; saved, they tell how many inputs the layer of a state has.
@@ -84,12 +84,13 @@ class SparseLinear(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        shape = (out_features, in_features)
-        active = counts.num_active(out_features * in_features, sparsity)
-        places = topology.erdos_renyi(shape, active, generator=generator)
-        values = fan_in_uniform_of(places.row_pointers, generator=generator)
-        dtype = torch.get_default_dtype() if dtype is None else dtype
-        self._build(places, values.to(dtype), torch.zeros(out_features, dtype=dtype) if bias else None)
+        with drawn_on_cpu(self):
+            shape = (out_features, in_features)
+            active = counts.num_active(out_features * in_features, sparsity)
+            places = topology.erdos_renyi(shape, active, generator=generator)
+            values = fan_in_uniform_of(places.row_pointers, generator=generator)
+            dtype = torch.get_default_dtype() if dtype is None else dtype
+            self._build(places, values.to(dtype), torch.zeros(out_features, dtype=dtype) if bias else None)
 
     @classmethod
     def from_topology(cls, places: Topology, values: Tensor, bias: Tensor | None = None) -> Self:
@@ -190,7 +191,7 @@ class SparseLinear(nn.Module):
             raise ValueError(
                 f"input has shape {tuple(inputs.shape)}; its last axis must be in_features = {self.in_features}"
             )
-        if torch.is_autocast_enabled(inputs.device.type):
+        if is_autocast(inputs):
             inputs = inputs.to(self.values.dtype)
         if inputs.dim() == 2:
             return eager.linear(inputs, self.values, self.bias, self._index())

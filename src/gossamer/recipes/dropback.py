@@ -64,7 +64,7 @@ def dropback(
     layers = {weight.name: layers_with(model, weight.name, weight.parameter) for weight in weights}
     first: dict[str, SeededValues] = {}
     for weight in weights:
-        seed = int(torch.randint(2**62, (), generator=generator))
+        seed = int(torch.randint(2**62, (), generator=generator, device="cpu"))
         size = float(weight.parameter.detach().double().square().mean().sqrt()) if weight.parameter.numel() else 0.0
         first[weight.name] = SeededValues(seed, size, decay=init_decay).to(weight.parameter.device)
     update = Track(first_values=first, sparsity=sparsity, budget=budget, freeze_step=freeze_step, zero_step=zero_step)

@@ -44,7 +44,7 @@ def edge_popup_(
 
     def score(name: str, weight: Tensor, kept: int) -> nn.Module:
         bound = 1 / math.sqrt(max(1, weight[0].numel()))
-        unit = torch.rand(weight.shape, generator=generator, dtype=torch.float64)
+        unit = torch.rand(weight.shape, generator=generator, dtype=torch.float64, device="cpu")
         return TopScores(((2 * unit - 1) * bound).to(weight), kept)
 
     freeze_and_mask_(model, score, sparsity=sparsity, budget=budget)

@@ -78,4 +78,4 @@ def _random_tiles(
 ) -> Iterator[tuple[int, Tensor]]:
     """Numbers to be ranked by, in place of a gradient."""
     for start, stop, _, _ in tiles(rows, columns, itemsize=4, whole_rows=True):
-        yield start * columns, torch.rand(stop - start, columns, generator=generator).to(device)
+        yield start * columns, torch.rand(stop - start, columns, generator=generator, device="cpu").to(device)

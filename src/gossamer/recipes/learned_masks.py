@@ -122,7 +122,7 @@ class Chance(nn.Module):
         probability = self.logits.sigmoid()
         if not self.training:
             return straight_through(weight, probability, self.logits.detach() >= 0)
-        drawn = torch.rand(weight.shape, generator=self._generator, dtype=torch.float32).to(weight.device)
+        drawn = torch.rand(weight.shape, generator=self._generator, dtype=torch.float32, device="cpu").to(weight.device)
         return straight_through(weight, probability, drawn < probability.detach())
 
     def get_extra_state(self) -> Tensor:

@@ -58,7 +58,7 @@ class SeededValues(nn.Module):
         if not self.factor:
             return torch.zeros_like(weight)
         generator = torch.Generator().manual_seed(int(self.seed))
-        unit = torch.rand(weight.shape, generator=generator, dtype=torch.float32)
+        unit = torch.rand(weight.shape, generator=generator, dtype=torch.float32, device="cpu")
         size = self.factor * float(self.scale) * math.sqrt(3.0)
         return ((2.0 * unit - 1.0) * size).to(weight)
 

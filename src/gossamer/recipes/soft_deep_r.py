@@ -78,6 +78,6 @@ def soft_deep_r(
 def _lay_to_sleep_(weight: MaskedWeight, lowest: float, generator: torch.Generator) -> None:
     """Give absent weights their places below zero and, by the sign of what they are worth there, their signs."""
     weight.keep_latent_(trained=False)
-    places = lowest * torch.rand(weight.shape, generator=generator)
-    places *= 2.0 * torch.randint(2, weight.shape, generator=generator) - 1.0
+    places = lowest * torch.rand(weight.shape, generator=generator, device="cpu")
+    places *= 2.0 * torch.randint(2, weight.shape, generator=generator, device="cpu") - 1.0
     weight.latent = places.to(weight.parameter.detach()).masked_fill(weight.mask, 0.0)

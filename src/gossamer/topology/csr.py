@@ -265,7 +265,7 @@ def gather(numbers: Tensor, source: Tensor, grown: Tensor | None = None) -> Tens
         later = numbers.new_zeros(1) if grown is None else grown
         both = torch.cat([numbers, later])
         return both[torch.where(source < 0, numbers.numel() - 1 - source if grown is not None else -1, source)]
-    result = torch.empty(source.shape, dtype=numbers.dtype)
+    result = numbers.new_empty(source.shape)
     bits = _BITS[numbers.element_size()]
     before, later = (part.contiguous().view(bits) for part in (numbers, numbers[:0] if grown is None else grown))
     loops.follow(before.numpy(), later.numpy(), source.numpy(), result.view(bits).numpy())

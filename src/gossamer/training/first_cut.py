@@ -72,8 +72,8 @@ def draw_rows(targets: Tensor, *, num_classes: int, generator: torch.Generator) 
         >>> draw_rows(torch.tensor([0] * 30 + [1] * 4), num_classes=2, generator=torch.Generator()).numel()
         14
     """
-    order = torch.randperm(len(targets), generator=generator)
+    order = torch.randperm(len(targets), generator=generator, device="cpu")
     shuffled = targets[order]
     taken = [order[shuffled == label][:_ROWS_PER_CLASS] for label in range(num_classes)]
     rows = torch.cat(taken)
-    return rows[torch.randperm(len(rows), generator=generator)]
+    return rows[torch.randperm(len(rows), generator=generator, device="cpu")]

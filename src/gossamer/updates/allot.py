@@ -97,7 +97,7 @@ def at_random(dropped: Dropped, generator: torch.Generator) -> list[int]:
     Source: Bellec, Kappel, Maass, Legenstein. Deep rewiring. ICLR 2018, arXiv:1711.05136.
     """
     places = sampling.distinct(sum(dropped.room), sum(dropped.num_dropped), generator=generator)
-    ends = torch.tensor(dropped.room, dtype=torch.int64).cumsum(0)
+    ends = torch.tensor(dropped.room, dtype=torch.int64, device="cpu").cumsum(0)
     # How many of the places lie before the end of each weight's own.
     before = torch.searchsorted(places, ends).tolist()
     return [end - start for start, end in zip([0, *before[:-1]], before, strict=True)]
