@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from criteria_report import Found, cell, panel, show_accuracies, show_order
-from growth_trials import Trial
+from growth_trials import DENSE_FASHION_RATE, FASHION_RATE, Trial
 from line_chart import Panel
 
 from gossamer.cli.tables import say, show_table
@@ -24,6 +24,8 @@ def groups(results: Iterable[tuple[Trial, Result]]) -> list[Group]:
     found: dict[Trial, Group] = {}
     for trial, result in results:
         config = replace(trial.config, method="any", sparsity=0.0, seed=0, update_every=0)
+        if trial.experiment == "fashion" and config.learning_rate == DENSE_FASHION_RATE:
+            config = replace(config, learning_rate=FASHION_RATE)
         key = replace(trial, config=config, label="", network="", scaled_by="")
         found.setdefault(key, []).append((trial, result))
     return list(found.values())
