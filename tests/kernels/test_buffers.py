@@ -1,6 +1,6 @@
 """Memory between layers: used again when nothing holds it, never before."""
 
-import mmap
+import os
 import threading
 
 import pytest
@@ -55,21 +55,43 @@ def test_no_more_is_kept_than_is_stated(monkeypatch: pytest.MonkeyPatch) -> None
     assert [buffer.size for buffer in buffers._kept.buffers] == [72_064]
 
 
-def test_a_large_one_begins_on_a_large_page() -> None:
-    large = buffers.results(1024, 600, torch.float32)
-    assert large.data_ptr() % (1 << 21 if hasattr(mmap, "MADV_HUGEPAGE") else 64) == 0
-    large.fill_(1.0)
-    assert float(large.sum()) == 1024 * 600
+def test_where_there_are_no_large_pages_others_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(num_bytes: int) -> None:
+        raise OSError(22, "no large pages")
+
+    monkeypatch.setattr(buffers, "_on_large_pages", refuse)
+    found = buffers.results(1024, 600, torch.float32)
+    found.fill_(1.0)
+    assert float(found.sum()) == 1024 * 600
+    assert len(buffers._kept.buffers) == 1
 
 
 def test_each_thread_has_its_own() -> None:
-    here = buffers.results(40, 100, torch.float32).data_ptr()
+    here = buffers.results(40, 100, torch.float32).fill_(2.0)
     found: list[Tensor] = []
-    thread = threading.Thread(target=lambda: found.append(buffers.results(40, 100, torch.float32)))
+
+    def take() -> None:
+        found.extend(buffers.results(40, 100, torch.float32).fill_(1.0) for _ in range(3))
+
+    thread = threading.Thread(target=take)
     thread.start()
     thread.join()
-    assert found[0].data_ptr() != here
-    found[0].fill_(1.0)
+    again = buffers.results(40, 100, torch.float32).fill_(3.0)
+    assert len({part.data_ptr() for part in (here, again, *found)}) == 5
+    assert bool((here == 2.0).all())
+    assert all(bool((part == 1.0).all()) for part in found)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_process_that_is_forked_off_writes_to_memory_of_its_own() -> None:
+    held = buffers.results(1024, 600, torch.float32).fill_(5.0)
+    buffers.results(1024, 600, torch.float32).fill_(6.0)
+    child = os.fork()
+    if not child:
+        held.numpy()[:] = 7.0
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert bool((held == 5.0).all())
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.Identity])

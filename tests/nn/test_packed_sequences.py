@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
 
+import gossamer as gs
 from gossamer import recipes
 from gossamer.kernels import unroll
 from gossamer.nn import SparseGRU, SparseLinear
@@ -94,6 +95,22 @@ def test_what_does_not_fit_is_named() -> None:
         layer(packed, normal(1, 3, 37))
     with pytest.raises(ValueError, match=r"float64"):
         layer(packed, normal(1, 2, 37, dtype=torch.float32))
+
+
+@pytest.mark.parametrize(("rows", "sizes"), [(3, [2, 2]), (5, [2, 2]), (2, [3]), (6, [2, 3, 1]), (4, [4, 0]), (0, [])])
+def test_sizes_that_no_packing_makes_are_refused(rows: int, sizes: list[int]) -> None:
+    packed = PackedSequence(torch.ones(rows, 5, dtype=torch.float64), torch.tensor(sizes, dtype=torch.int64))
+
+    with pytest.raises(ValueError, match=r"batch_sizes are \[.*they must descend"):
+        pair("lstm", {})[1](packed)
+
+
+def test_accelerate_takes_them() -> None:
+    layer = SparseGRU(5, 12, sparsity=0.7, generator=torch.Generator().manual_seed(0)).eval()
+    packed = pack_sequence([normal(3, 5, dtype=torch.float32), normal(2, 5, dtype=torch.float32)])
+
+    fast, _ = gs.accelerate(layer, packed, seconds=0.05, cache=False)
+    assert torch.allclose(fast(packed)[0].data, layer(packed)[0].data, atol=1e-5)
 
 
 def test_autocast_and_evaluation_take_them_too() -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves
 
 
@@ -48,7 +49,7 @@ def run(model: nn.Module, example: Any) -> Any:
 
 def forward(model: nn.Module, example: Any) -> Any:
     """Call a model with an example, a tuple or a dict taken apart into arguments."""
-    if isinstance(example, tuple):
+    if isinstance(example, tuple) and not isinstance(example, PackedSequence):
         return model(*example)
     return model(**example) if isinstance(example, Mapping) else model(example)
 

@@ -11,7 +11,8 @@ class LeanCsrLinear(narrow.NarrowLinear):
     """Apply y = x W^T + b with a weight held by rows alone, nothing rounded: for inference alone.
 
     Made by `hold`, by way of `gs.accelerate`. There is no derivative: nothing here is a parameter, and `backward`
-    through it raises RuntimeError. `to_sparse`, and with it `gs.save`, give the layer that trains.
+    through it raises RuntimeError. `to_sparse`, and with it `gs.save`, give the layer that trains, without
+    weights that are zero.
 
     Small batches wait for weights and places to be read, so fewer bytes of them are less time.
 

@@ -79,6 +79,20 @@ class NarrowLinear(nn.Module):
         values = values if self.scales is None else values * self.scales[rows]
         return sparse_layer(rows, self.indices.long(), values, bias, (self.out_features, self.in_features))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle keeps: torch cannot rebuild a tensor of uint16 from it, one of int16 it can."""
+        state = self.__dict__ | {"_buffers": dict(self._buffers)}
+        if self.indices.dtype == torch.uint16:
+            state["_buffers"]["indices"] = self.indices.view(torch.int16)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take it back, also from before every storage had a place for scales."""
+        super().__setstate__(state)
+        self._buffers.setdefault("scales", None)
+        if self.indices.dtype == torch.int16:
+            self.indices = self.indices.view(torch.uint16)
+
     def extra_repr(self) -> str:
         """Show sizes and the number of weights."""
         sizes = f"in_features={self.in_features}, out_features={self.out_features}"

@@ -18,7 +18,7 @@ Bytes = NDArray[np.uint8]
 
 # Smaller ones the allocator keeps itself; larger ones would be missed elsewhere.
 _LEAST_BYTES, _MOST_BYTES = 1 << 19, 1 << 25
-# All that a thread keeps.
+# All that a thread keeps, in whole pages.
 _TOTAL_BYTES = 1 << 27
 _LARGE_PAGE = 1 << 21
 _ALIGNMENT = 64
@@ -55,12 +55,13 @@ def results(features: int, batch: int, dtype: torch.dtype) -> Tensor:
 def _free(num_bytes: int) -> Bytes | None:
     """Return a buffer that no tensor holds, or a new one; None: there are enough."""
     fits = range(num_bytes + _ALIGNMENT, 2 * num_bytes + 1)
-    found = next((buffer for buffer in _kept.buffers if buffer.size in fits and _is_free(buffer)), None)
-    if found is not None:
-        return found
+    holders = _holders(_kept.buffers)
+    for place, count in enumerate(holders):
+        if count == _ALONE and _kept.buffers[place].size in fits:
+            return _kept.buffers[place]
     if _size() + num_bytes > _TOTAL_BYTES:
         # Sizes that are asked for no more.
-        _kept.buffers = [buffer for buffer in _kept.buffers if not _is_free(buffer)]
+        _kept.buffers = [buffer for buffer, count in zip(_kept.buffers, holders, strict=True) if count > _ALONE]
         if _size() + num_bytes > _TOTAL_BYTES:
             return None
     _kept.buffers.append(_new(num_bytes + _ALIGNMENT))
@@ -68,20 +69,32 @@ def _free(num_bytes: int) -> Bytes | None:
 
 
 def _size() -> int:
-    return sum(buffer.size for buffer in _kept.buffers)
+    """Return what is kept, in whole pages."""
+    return sum(-(-buffer.size // _LARGE_PAGE) * _LARGE_PAGE for buffer in _kept.buffers)
 
 
-def _is_free(buffer: Bytes) -> bool:
-    # Four hold it here: the list, the caller's name, the argument and the question.
-    return sys.getrefcount(buffer) == 4
+def _holders(buffers: list[Bytes]) -> list[int]:
+    """Return how many references there are to each."""
+    return [sys.getrefcount(buffer) for buffer in buffers]
+
+
+# The count of what a list alone holds; which names count depends on the interpreter.
+_ALONE = _holders([np.empty(1, np.uint8)])[0]
 
 
 def _new(num_bytes: int) -> Bytes:
-    if not hasattr(mmap, "MADV_HUGEPAGE"):
+    try:
+        return _on_large_pages(num_bytes)
+    except (AttributeError, OSError):
+        # Another system, or one that has no large pages.
         return np.empty(num_bytes, np.uint8)
-    # Large pages begin at multiples of their size.
-    pages = mmap.mmap(-1, -(-num_bytes // _LARGE_PAGE) * _LARGE_PAGE + _LARGE_PAGE)
+
+
+def _on_large_pages(num_bytes: int) -> Bytes:
+    # Private: a process that is forked off must not write where its parent reads.
+    size = -(-num_bytes // _LARGE_PAGE) * _LARGE_PAGE + _LARGE_PAGE
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     pages.madvise(mmap.MADV_HUGEPAGE)
-    whole = np.frombuffer(pages, np.uint8)
-    start = -whole.ctypes.data % _LARGE_PAGE
+    # Large pages begin at multiples of their size.
+    start = -np.frombuffer(pages, np.uint8).ctypes.data % _LARGE_PAGE
     return np.frombuffer(pages, np.uint8, num_bytes, start)

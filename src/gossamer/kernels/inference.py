@@ -93,7 +93,7 @@ def fan_in_linear(x_FB: Tensor, values: Tensor, indices: Tensor, bias: Tensor) -
 def narrow_linear(
     x_FB: Tensor, pointers: Tensor, indices: Tensor, values: Tensor, scales: Tensor | None, bias: Tensor
 ) -> Tensor:
-    """Return W x + b for a weight of fewer than 32 bits, shape [O, B]; arguments as `narrow.multiply` has them."""
+    """Return W x + b for narrow values or places, shape [O, B]; arguments as `narrow.multiply` has them."""
     if _is_plain(x_FB):
         return _eager(_narrow_cpu, x_FB, pointers, indices, values, scales, bias)
     result: Tensor = torch.ops.gossamer.narrow_linear(x_FB, pointers, indices, values, scales, bias)

@@ -1,4 +1,4 @@
-"""W x + b for weights of bfloat16 or int8 with float32 sums: less to read for each product than CSR of float32 has.
+"""W x + b with narrow values, narrow places or both, and float32 sums: less to read for each product than CSR has.
 
 Shapes: F = features in, O = outputs, B = batch, K = active weights, L = lanes of a tile. As `forward` has it,
 but the values are widened on their way into the lanes, and the whole sum of a row is multiplied with its scale.

@@ -69,7 +69,13 @@ def _run_packed(
         )
     if is_autocast(flat):
         flat = flat.to(_first_weight(layer).dtype)
-    parts = stretches(batch_sizes.tolist())
+    sizes: list[int] = batch_sizes.tolist()
+    if not sizes or sizes[-1] < 1 or sizes != sorted(sizes, reverse=True) or sum(sizes) != len(flat):
+        raise ValueError(
+            f"batch_sizes are {sizes} for {len(flat)} rows of packed data; they must descend, each 1 or more, and add "
+            "up to the rows: make the sequence with pack_sequence or pack_padded_sequence"
+        )
+    parts = stretches(sizes)
     given = [_check_state(layer, state, parts[0].batch, False, flat) for state in (hidden, cell)]
     states = given if order is None else [state.index_select(1, order) for state in given]
     flat, last, last_cell = _through(layer, kind, flat, states[0], states[1] if kind == "lstm" else None, parts)
