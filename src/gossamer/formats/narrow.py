@@ -88,7 +88,7 @@ class NarrowLinear(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take it back, also from before every storage had a place for scales."""
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._buffers.setdefault("scales", None)
         if self.indices.dtype == torch.int16:
             self.indices = self.indices.view(torch.uint16)
