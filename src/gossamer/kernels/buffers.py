@@ -1,7 +1,7 @@
 """Memory for what lies between the layers of a run, and for tiles of a gradient, used again step after step.
 
 The allocator may give large blocks back to the system when they are free, and the system fills each page with zeros
-when it is next touched: a third of a training step of a wide network. What never leaves a run can stay instead, on
+when it is next touched: up to two fifths of a training step. What never leaves a run can stay instead, on
 pages so large that few of them are looked up.
 """
 
