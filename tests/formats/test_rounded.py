@@ -2,7 +2,6 @@
 
 import copy
 import io
-import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -283,24 +282,3 @@ def test_compiled_exported_and_mapped_they_compute_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_mode_is_kept(name: str, training: bool) -> None:
     assert hold(name, layer_of(MASKS["ragged"]).train(training)).training is training
-
-
-@pytest.mark.parametrize("name", [*NAMES, "lean_csr"])
-@pytest.mark.parametrize("inputs", [70, 70_000])
-def test_pickle_has_the_same_bits_and_what_it_kept_before_still_runs(name: str, inputs: int) -> None:
-    layer = SparseLinear(inputs, 9, sparsity=0.99 if inputs > 100 else 0.5, generator=torch.Generator().manual_seed(0))
-    module = {**formats.ROUNDED, **formats.LINEAR}[name](layer)
-    assert module is not None
-    x = torch.randn(3, inputs)
-    state = module.__reduce_ex__(2)[2]
-    assert isinstance(state, dict)
-    before = copy.deepcopy(module)
-    if name == "bfloat16":
-        # As it was when only int8 had scales.
-        before.__setstate__(
-            state | {"_buffers": {key: part for key, part in state["_buffers"].items() if key != "scales"}}
-        )
-
-    for copied in (pickle.loads(pickle.dumps(module)), before):
-        assert torch.equal(copied(x), module(x))
-        assert copied.indices.dtype == module.indices.dtype

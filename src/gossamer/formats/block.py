@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gossamer import topology
 from gossamer.formats.size import dense_bytes
-from gossamer.formats.state import problem_with
+from gossamer.formats.state import CheckedModule, problem_with
 from gossamer.kernels import block, inference
 from gossamer.nn import SparseLinear
 from gossamer.topology import Topology
@@ -31,7 +31,7 @@ class Packed(NamedTuple):
     pointers: Tensor
 
 
-class BlockLinear(nn.Module):
+class BlockLinear(CheckedModule):
     """Apply y = x W^T + b with a weight held in blocks of rows x columns: for inference alone.
 
     Made by `hold`, by way of `gs.accelerate`. The outputs of a block share each load of an input, which is what CSR
@@ -93,23 +93,9 @@ class BlockLinear(nn.Module):
         sizes = f"in_features={self.in_features}, out_features={self.out_features}"
         return f"{sizes}, shape={self.shape}, blocks={self.columns.numel()}"
 
-    def _load_from_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        prefix: str,
-        local_metadata: Mapping[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        places = state_dict.get(f"{prefix}columns"), state_dict.get(f"{prefix}pointers")
-        if problem := problem_with(places[0], self.in_features - self.shape[1] + 1, places[1]):
-            error_msgs.append(f"{prefix}columns: {problem}")
-            return
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+    def _problem_in(self, state: Mapping[str, Any]) -> str | None:
+        problem = problem_with(state.get("columns"), self.in_features - self.shape[1] + 1, state.get("pointers"))
+        return f"columns: {problem}" if problem else None
 
 
 def hold(layer: nn.Module) -> BlockLinear | None:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from gossamer import topology
 from gossamer.formats.block import sparse_layer
 from gossamer.formats.size import dense_bytes
-from gossamer.formats.state import problem_with
+from gossamer.formats.state import CheckedModule, problem_with
 from gossamer.kernels import inference
 from gossamer.kernels.operands import is_autocast
 from gossamer.nn import SparseLinear
@@ -19,7 +19,7 @@ from gossamer.nn import SparseLinear
 _MOST = 0.95
 
 
-class CompactLinear(nn.Module):
+class CompactLinear(CheckedModule):
     """Apply y = x W^T + b with the outputs and the inputs that have any weight, as a dense product: for inference.
 
     Made by `hold`, by way of `gs.accelerate`. Nothing here is a parameter; the derivative with respect to the input is
@@ -95,23 +95,11 @@ class CompactLinear(nn.Module):
         sizes = f"in_features={self.in_features}, out_features={self.out_features}"
         return f"{sizes}, rows={self.weight.shape[0]}, columns={self.weight.shape[1]}"
 
-    def _load_from_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        prefix: str,
-        local_metadata: Mapping[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
+    def _problem_in(self, state: Mapping[str, Any]) -> str | None:
         for name, end in (("rows", self.out_features), ("columns", self.in_features)):
-            if problem := problem_with(state_dict.get(f"{prefix}{name}"), end):
-                error_msgs.append(f"{prefix}{name}: {problem}")
-                return
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+            if problem := problem_with(state.get(name), end):
+                return f"{name}: {problem}"
+        return None
 
 
 def hold(layer: nn.Module) -> CompactLinear | None:

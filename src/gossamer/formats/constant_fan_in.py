@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from gossamer import topology
 from gossamer.formats.block import filled_bias, sparse_layer
 from gossamer.formats.size import dense_bytes
-from gossamer.formats.state import problem_with
+from gossamer.formats.state import CheckedModule, problem_with
 from gossamer.kernels import inference
 from gossamer.kernels.fan_in import LANES
 from gossamer.nn import SparseLinear
 
 
-class FanInLinear(nn.Module):
+class FanInLinear(CheckedModule):
     """Apply y = x W^T + b with as many weights for each output: for inference alone.
 
     Made by `hold`, by way of `gs.accelerate`. Outputs stand in groups, so that for one sample a register holds sixteen
@@ -74,22 +74,9 @@ class FanInLinear(nn.Module):
         """Show sizes and fan-in."""
         return f"in_features={self.in_features}, out_features={self.out_features}, fan_in={self.values.shape[1]}"
 
-    def _load_from_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        prefix: str,
-        local_metadata: Mapping[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        if problem := problem_with(state_dict.get(f"{prefix}indices"), self.in_features):
-            error_msgs.append(f"{prefix}indices: {problem}")
-            return
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+    def _problem_in(self, state: Mapping[str, Any]) -> str | None:
+        problem = problem_with(state.get("indices"), self.in_features)
+        return f"indices: {problem}" if problem else None
 
 
 def hold(layer: nn.Module) -> FanInLinear | None:

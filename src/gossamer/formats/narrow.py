@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gossamer.formats.block import sparse_layer
 from gossamer.formats.size import dense_bytes
-from gossamer.formats.state import problem_with
+from gossamer.formats.state import CheckedModule, problem_with
 from gossamer.kernels import inference
 from gossamer.nn import SparseLinear
 
@@ -28,7 +28,7 @@ class Places(NamedTuple):
     indices: Tensor
 
 
-class NarrowLinear(nn.Module):
+class NarrowLinear(CheckedModule):
     """Apply y = x W^T + b with places of 16 bits where they fit, and sums in float32: for inference alone.
 
     There is no derivative: nothing here is a parameter, and `backward` through it raises RuntimeError.
@@ -98,23 +98,9 @@ class NarrowLinear(nn.Module):
         sizes = f"in_features={self.in_features}, out_features={self.out_features}"
         return f"{sizes}, num_active={self.values.numel()}"
 
-    def _load_from_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        prefix: str,
-        local_metadata: Mapping[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        places = state_dict.get(f"{prefix}indices"), state_dict.get(f"{prefix}pointers")
-        if problem := problem_with_places(*places, self.in_features):
-            error_msgs.append(f"{prefix}indices: {problem}")
-            return
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+    def _problem_in(self, state: Mapping[str, Any]) -> str | None:
+        problem = problem_with_places(state.get("indices"), state.get("pointers"), self.in_features)
+        return f"indices: {problem}" if problem else None
 
 
 def taken(layer: nn.Module) -> SparseLinear | None:
